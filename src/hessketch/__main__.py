@@ -1,0 +1,45 @@
+"""`python -m hessketch`: train one network, or compute the spectrum of one checkpoint."""
+
+import argparse
+
+from hessketch.cli import run_job
+from hessketch.commands import spectrum, train
+
+_EXAMPLES = """examples:
+  python -m hessketch train --dataset digits --network resnet18 --width 0.125 --epochs 20 --output my_run
+  python -m hessketch spectrum --checkpoint my_run/model.safetensors --dataset digits --split test --output my_spectrum
+
+`python -m hessketch COMMAND --help` lists the flags of a command with their defaults.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m hessketch",
+        description="Spectra of deep-network Hessians.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (train, spectrum):
+        name = module.__name__.rsplit(".", 1)[-1]
+        command = commands.add_parser(
+            name,
+            help=module.__doc__.splitlines()[0],
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return top
+
+
+def main(words: list[str] | None = None) -> None:
+    """Parses and runs one command; ends the process with status 1 and a message where it fails."""
+    arguments = parser().parse_args(words)
+    run_job(lambda progress: arguments.run(arguments, progress), arguments.command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A trained network as one safetensors file: weights, buffers and what is needed to build it again."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from hessketch.errors import InputError
+from hessketch.records import read_tensors, write_tensors
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What `networks.build_network` needs to rebuild a network."""
+
+    network: str
+    input_shape: tuple[int, ...]
+    classes: int
+    width: float = 1.0
+    norm: str = "batch"
+
+
+def parameter_order(model: nn.Module) -> dict[str, list[int]]:
+    """Name to shape of each parameter, in the order in which flat vectors hold them."""
+    return {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def save_model(model: nn.Module, architecture: Architecture, path: str | Path, **metadata: Any) -> None:
+    """Writes weights and buffers atomically, with the architecture and any JSON-able metadata."""
+    write_tensors(model.state_dict(), path, {"architecture": asdict(architecture), **metadata})
+
+
+def read_architecture(path: str | Path) -> Architecture:
+    """The architecture that a checkpoint names; raises InputError for a file that names none."""
+    metadata = read_tensors(path)[1]
+    if "architecture" not in metadata:
+        raise InputError(f"{path}: does not say which network it holds; name the network, its width and norm")
+    stored = metadata["architecture"]
+    return Architecture(**{**stored, "input_shape": tuple(stored["input_shape"])})
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Fills `model` with a checkpoint's tensors and returns its metadata.
+
+    Raises InputError naming the first differences when the checkpoint is of another network.
+    """
+    tensors, metadata = read_tensors(path)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    problems = [f"{n} is missing" for n in expected if n not in found]
+    problems += [f"{n} is not part of this network" for n in found if n not in expected]
+    problems += [
+        f"{n} has shape {found[n]}, this network needs {expected[n]}"
+        for n in expected
+        if n in found and found[n] != expected[n]
+    ]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise InputError(f"{path}: a checkpoint of another network: {'; '.join(problems[:3])}{more}")
+    model.load_state_dict(tensors)
+    return metadata

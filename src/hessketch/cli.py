@@ -1,0 +1,84 @@
+"""What every command of hessketch shares: flags from settings, a log, and errors that a reader can act on."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from hessketch.errors import InputError
+from hessketch.progress import Progress
+
+Settings = TypeVar("Settings")
+
+
+def add_settings(parser: argparse.ArgumentParser, settings: type, skip: tuple[str, ...] = ()) -> None:
+    """One flag a field of a settings dataclass, with its default and, where given, the help in its metadata."""
+    for field in fields(settings):
+        if field.name in skip:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        text = f"{field.metadata.get('help', field.name.replace('_', ' '))} (default: {field.default})"
+        if isinstance(field.default, bool):
+            parser.add_argument(flag, action="store_true", help=text)
+        else:
+            parser.add_argument(flag, type=type(field.default), default=field.default, help=text)
+
+
+def settings_from(arguments: argparse.Namespace, settings: type[Settings], **given: Any) -> Settings:
+    """The settings dataclass from parsed flags; `given` overrides or supplies fields."""
+    values = {f.name: getattr(arguments, f.name) for f in fields(settings) if hasattr(arguments, f.name)}
+    return settings(**{**values, **given})
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto, a GPU where there is one)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+
+
+def device_from(arguments: argparse.Namespace):
+    """The torch device that the flags ask for, prepared for repeatable numbers."""
+    from hessketch.devices import prepare_device
+
+    device = prepare_device(arguments.device)
+    if arguments.threads:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+    return device
+
+
+def run_job(job: Callable[[Progress], None], name: str, log: str | None = None) -> None:
+    """Runs one command. An InputError ends it with its message alone; anything else with its traceback, in the log.
+
+    Exit status: 0 done, 1 failed, 130 interrupted.
+    """
+    progress = Progress(name, log)
+    try:
+        job(progress)
+        status = 0
+    except KeyboardInterrupt:
+        progress.say("interrupted")
+        status = 130
+    except BrokenPipeError:
+        # The reader of our output has gone: nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except (InputError, ArithmeticError) as error:
+        _fail(progress, log, f"error: {error}")
+        status = 1
+    except Exception:
+        _fail(progress, log, traceback.format_exc().rstrip())
+        status = 1
+    progress.close()
+    if status:
+        sys.exit(status)
+
+
+def _fail(progress: Progress, log: str | None, text: str) -> None:
+    if log is not None:
+        progress.say(text)
+    else:
+        print(text, file=sys.stderr)

@@ -1,0 +1,1 @@
+"""The commands of `python -m hessketch`, one module each: its arguments and what it runs."""

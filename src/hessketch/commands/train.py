@@ -1,0 +1,76 @@
+"""Train one network and write its weights, history and record.
+
+A killed training continues from its last saved epoch when the same command is given again.
+
+example:
+  python -m hessketch train --dataset fashion_mnist --data-folder data --examples-per-class 136 \\
+      --network resnet18 --width 0.25 --epochs 30 --learning-rate 0.05 --output my_run
+"""
+
+import argparse
+from pathlib import Path
+
+from hessketch.cli import add_device, add_settings, device_from, settings_from
+from hessketch.curvature.losses import LOSSES
+from hessketch.training.settings import TrainingSettings
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Flags that say which examples."""
+    parser.add_argument(
+        "--dataset", required=True, help="digits, mnist, fashion_mnist, cifar10, cifar100 or clusters-k10-d50-s4"
+    )
+    parser.add_argument("--data-folder", default="data", help="folder of the raw files (default: data)")
+    parser.add_argument("--download", action="store_true", help="download what the folder lacks")
+    parser.add_argument("--examples-per-class", type=int, help="size of the balanced subset (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_data(parser)
+    parser.add_argument("--label-noise", type=float, default=0.0, help="fraction of wrong training labels (default: 0)")
+    parser.add_argument(
+        "--network",
+        required=True,
+        help="vgg11, resnet18, resnet18_smooth, mlp, or module:function of your own that returns a torch module",
+    )
+    parser.add_argument("--norm", default="batch", choices=["batch", "group", "none"], help="(default: batch)")
+    parser.add_argument("--width", type=float, default=1.0, help="multiplier of the hidden widths (default: 1)")
+    parser.add_argument("--loss", default="cross_entropy", choices=list(LOSSES), help="(default: cross_entropy)")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    add_settings(parser, TrainingSettings)
+    add_device(parser)
+
+
+def run(arguments: argparse.Namespace, progress) -> None:
+    from hessketch.data.examples import load_examples
+    from hessketch.data.prepared import prepare_dataset
+    from hessketch.runs import Run
+    from hessketch.training.job import subset_seed, train_run
+
+    settings = settings_from(arguments, TrainingSettings)
+    prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
+    per_class = arguments.examples_per_class
+    identity = Run(
+        dataset=arguments.dataset,
+        label_noise=arguments.label_noise,
+        examples_per_class=per_class,
+        network=arguments.network,
+        norm=arguments.norm,
+        width=arguments.width,
+        loss=arguments.loss,
+        trainer="sgd",
+        learning_rate=settings.learning_rate,
+        seed=arguments.seed,
+    )
+    seed = subset_seed(identity)
+    train_run(
+        identity,
+        load_examples(prepared, arguments.dataset, "train", per_class, arguments.label_noise, seed),
+        load_examples(prepared, arguments.dataset, "test", None, 0.0, seed),
+        settings,
+        arguments.output,
+        device=device_from(arguments),
+        progress=progress,
+    )
+    print(f"weights: {arguments.output / 'model.safetensors'}\nrecord:  {arguments.output / 'record.json'}")

@@ -1,0 +1,215 @@
+"""A profile's config: every problem found at once, defaults filled, and the runs that it asks for.
+
+Imports neither torch nor pandas: the workflow reads it each time a rule is planned.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from hessketch.data.catalog import describe, local_files
+from hessketch.errors import InputError
+from hessketch.runs import Run
+
+
+def nearest(name: str, allowed) -> str:
+    """', nearest: x' where a valid name is close to the given one, else nothing."""
+    close = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
+    return f"; nearest valid name: {close[0]}" if close else ""
+
+
+def _key(path) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "config"
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    """What a schema allows, in words."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return f"the word {schema['const']}"
+    kinds = {"integer": "a whole number", "number": "a number", "array": "a list", "object": "a mapping"}
+    words = [kinds.get(schema.get("type"), {"string": "text", "boolean": "true or false"}.get(schema.get("type"), ""))]
+    limits = {
+        "minimum": "at least {}",
+        "exclusiveMinimum": "above {}",
+        "maximum": "at most {}",
+        "exclusiveMaximum": "below {}",
+        "minItems": "with at least {} entry",
+        "minProperties": "with at least {} entry",
+        "pattern": "matching {}",
+    }
+    words += [text.format(schema[limit]) for limit, text in limits.items() if limit in schema]
+    return " ".join(filter(None, words))
+
+
+def _unknown_keys(error: ValidationError) -> Iterator[str]:
+    known = error.schema.get("properties", {})
+    for name in error.instance:
+        if name not in known:
+            where = _key([*error.absolute_path, name])
+            yield f"{where}: unknown key; allowed: {', '.join(known)}{nearest(name, known)}"
+
+
+def _wrong_type(value: Any) -> str:
+    text = f"{value!r} is {type(value).__name__}"
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value.strip()):
+        fixed = f"{float(value):f}".rstrip("0")
+        return f"{text}: YAML reads {value} as text, write {fixed}"
+    return text
+
+
+def _messages(error: ValidationError) -> Iterator[str]:
+    """One jsonschema error as `key: what is wrong; what is allowed; nearest valid name`."""
+    where, value = _key(error.absolute_path), error.instance
+    if error.validator == "additionalProperties":
+        yield from _unknown_keys(error)
+    elif error.validator == "required":
+        for name in error.validator_value:
+            if name not in value:
+                sub = error.schema["properties"][name]
+                yield f"{_key([*error.absolute_path, name])}: missing; allowed: {_allowed(sub)}"
+    elif error.validator in ("minItems", "minProperties"):
+        yield f"{where}: empty; allowed: {_allowed(error.schema)}"
+    elif error.validator == "uniqueItems":
+        yield f"{where}: holds an entry twice; allowed: each entry once"
+    elif error.validator in ("type", "anyOf"):
+        yield f"{where}: {_wrong_type(value)}; allowed: {_allowed(error.schema)}"
+    elif error.validator == "enum":
+        yield f"{where}: {value!r} is unknown; allowed: {_allowed(error.schema)}{nearest(value, error.schema['enum'])}"
+    else:
+        yield f"{where}: {value!r} given; allowed: {_allowed(error.schema)}"
+
+
+def _dataset_problems(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    where = f"datasets.{name}"
+    try:
+        dataset = describe(name)
+    except InputError as error:
+        yield f"{where}: {error}"
+        return
+    for key, available in (
+        ("examples_per_class", dataset.train_per_class),
+        ("test_examples_per_class", dataset.test_per_class),
+    ):
+        given = settings.get(key)
+        for size in given if isinstance(given, list) else [given]:
+            if type(size) is int and available and size > min(available):
+                yield f"{where}.{key}: {size} given, the smallest class has {min(available)}; allowed: at most that"
+
+
+def _structure_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """What a schema cannot say: examples that do not exist, networks that do not fit, batches of one."""
+    for name, settings in _mapping(config.get("datasets")).items():
+        yield from _dataset_problems(str(name), _mapping(settings))
+    names = [n.get("name") for n in config.get("networks") or [] if isinstance(n, Mapping)]
+    for dataset in _mapping(config.get("datasets")):
+        if str(dataset).startswith("clusters-"):
+            for network in names:
+                if network in ("vgg11", "resnet18", "resnet18_smooth"):
+                    yield f"networks: {network} needs images, {dataset} holds vectors; allowed there: mlp"
+    training = _mapping(config.get("training"))
+    for epoch in training.get("checkpoint_epochs") or []:
+        for dataset, settings in _mapping(config.get("datasets")).items():
+            last = _mapping(settings).get("epochs")
+            if isinstance(epoch, int) and isinstance(last, int) and epoch > last:
+                yield f"training.checkpoint_epochs: {epoch} is beyond the {last} epochs of datasets.{dataset}"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def config_problems(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
+    """Every problem of a config, one line each, in the order of the keys; empty when it is sound."""
+    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
+    lines = [line for error in errors for line in _messages(error)]
+    lines += list(_structure_problems(config))
+    return list(dict.fromkeys(lines))
+
+
+def fill_defaults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a sound config with the schema's defaults in place of what it leaves out."""
+    filled = deepcopy(dict(config))
+
+    def fill(value: Any, part: Mapping[str, Any]) -> None:
+        if isinstance(value, dict):
+            for name, sub in part.get("properties", {}).items():
+                if name not in value and "default" in sub:
+                    value[name] = deepcopy(sub["default"])
+            for name, item in value.items():
+                extra = part.get("additionalProperties")
+                fill(
+                    item,
+                    part.get("properties", {}).get(name) or (extra if isinstance(extra, Mapping) else {}),
+                )
+        elif isinstance(value, list):
+            for item in value:
+                fill(item, part.get("items", {}))
+
+    fill(filled, schema)
+    return filled
+
+
+def runs_of(config: Mapping[str, Any]) -> list[Run]:
+    """Every run that a filled config asks for."""
+    runs = []
+    for (dataset, settings), network, loss, seed in product(
+        config["datasets"].items(), config["networks"], config["losses"], config["seeds"]
+    ):
+        for noise, size, rate in product(
+            settings["label_noise"], settings["examples_per_class"], settings["learning_rates"]
+        ):
+            runs.append(
+                Run(
+                    dataset=dataset,
+                    label_noise=noise,
+                    examples_per_class=size,
+                    network=network["name"],
+                    norm=network["norm"],
+                    width=network["width"],
+                    loss=loss,
+                    trainer="sgd",
+                    learning_rate=rate,
+                    seed=seed,
+                )
+            )
+    return runs
+
+
+def surrounding_problems(config: Mapping[str, Any], folders: list[str], can_reach) -> list[str]:
+    """What stands outside of the config and would stop a run: folders that cannot be written, data out of reach.
+
+    `can_reach(host)` tells whether a download host answers; it is asked only for data that are not on the disk.
+    """
+    lines = []
+    for folder in folders:
+        existing = next(p for p in [Path(folder), *Path(folder).absolute().parents] if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            lines.append(f"{folder}: cannot be written ({existing} is {_why(existing)}); choose another working folder")
+    for name in _mapping(config.get("datasets")):
+        dataset = describe(name)
+        if dataset.embedded or local_files(name, config["data_folder"]) or can_reach(dataset.download_host):
+            continue
+        lines.append(
+            f"data_folder: {config['data_folder']} holds no files of {name} ({', '.join(dataset.files)}) and "
+            f"{dataset.download_host} cannot be reached; put the files there, or run once where there is a network"
+        )
+    return lines
+
+
+def _why(path: Path) -> str:
+    return "read-only for this user" if path.is_dir() else "a file, not a folder"

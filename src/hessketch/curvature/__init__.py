@@ -1,0 +1,1 @@
+"""Model + loss + data -> symmetric operators on flat parameter vectors."""

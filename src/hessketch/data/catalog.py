@@ -1,0 +1,175 @@
+"""What each data set is and where its raw files lie. Imports no torch: a config is checked with it."""
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hessketch.errors import InputError
+
+CLUSTER_EXAMPLES_PER_CLASS = 1000  # of the synthetic Gaussian clusters, in train and in test alike
+CLUSTER_EXAMPLE = "clusters-k10-d50-s4"
+_MOST_CLUSTER_COORDINATES = 100_000  # classes x dimensions: both splits then take 0.8 GB
+_CLUSTERS = re.compile(r"clusters-k([0-9]+)-d([0-9]+)-s([0-9]+(?:\.[0-9]+)?)")
+
+_IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+_DEBIAN_FOLDERS = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}  # package dataset-fashion-mnist
+_TORCHVISION_FOLDERS = {
+    "mnist": "MNIST/raw",
+    "fashion_mnist": "FashionMNIST/raw",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set. Mean and standard deviation are of pixels scaled to [0, 1], one for each channel."""
+
+    name: str
+    classes: int
+    channels: int  # 0: vectors, not images
+    side: int  # pixels of a raw image's side; the dimensions of a vector
+    train_per_class: tuple[int, ...]  # examples of each class
+    test_per_class: tuple[int, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    files: tuple[str, ...] = ()  # raw files; those of MNIST's format may end in .gz
+    download_host: str | None = None
+    embedded: bool = False  # needs neither files nor network
+
+
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset(
+            name="digits",
+            classes=10,
+            channels=1,
+            side=8,
+            train_per_class=(128, 132, 127, 133, 131, 132, 131, 129, 124, 130),
+            test_per_class=(50,) * 10,
+            mean=(0.3054,),
+            std=(0.3764,),
+            embedded=True,
+        ),
+        Dataset(
+            name="mnist",
+            classes=10,
+            channels=1,
+            side=28,
+            train_per_class=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+            test_per_class=(980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
+            mean=(0.1307,),
+            std=(0.3081,),
+            files=_IDX_FILES,
+            download_host="ossci-datasets.s3.amazonaws.com",
+        ),
+        Dataset(
+            name="fashion_mnist",
+            classes=10,
+            channels=1,
+            side=28,
+            train_per_class=(6000,) * 10,
+            test_per_class=(1000,) * 10,
+            mean=(0.5,),
+            std=(0.5,),
+            files=_IDX_FILES,
+            download_host="fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        ),
+        Dataset(
+            name="cifar10",
+            classes=10,
+            channels=3,
+            side=32,
+            train_per_class=(5000,) * 10,
+            test_per_class=(1000,) * 10,
+            mean=(125.3 / 255, 123.0 / 255, 113.9 / 255),
+            std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
+            files=(*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
+            download_host="www.cs.toronto.edu",
+        ),
+        Dataset(
+            name="cifar100",
+            classes=100,
+            channels=3,
+            side=32,
+            train_per_class=(500,) * 100,
+            test_per_class=(100,) * 100,
+            mean=(129.3 / 255, 124.1 / 255, 112.4 / 255),
+            std=(68.2 / 255, 65.4 / 255, 70.4 / 255),
+            files=("train", "test", "meta"),
+            download_host="www.cs.toronto.edu",
+        ),
+    )
+}
+
+
+def describe(name: str) -> Dataset:
+    """The data set of a name: one of `DATASETS`, or Gaussian clusters such as `clusters-k10-d50-s4`.
+
+    Raises InputError naming the nearest valid name.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    if name.startswith("clusters-"):
+        classes, dimensions, _ = parse_clusters(name)
+        per_class = (CLUSTER_EXAMPLES_PER_CLASS,) * classes
+        return Dataset(name, classes, 0, dimensions, per_class, per_class, embedded=True)
+    close = difflib.get_close_matches(name, [*DATASETS, CLUSTER_EXAMPLE], n=1, cutoff=0.5)
+    raise InputError(
+        f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}, or Gaussian clusters such as {CLUSTER_EXAMPLE}"
+        + (f"; nearest valid name: {close[0]}" if close else "")
+    )
+
+
+def parse_clusters(name: str) -> tuple[int, int, float]:
+    """Classes, dimensions and separation (in standard deviations) of a name such as `clusters-k10-d50-s4`.
+
+    Raises InputError for another form, fewer than 2 classes, no dimension, or data beyond 0.8 GB.
+    """
+    match = _CLUSTERS.fullmatch(name)
+    if match is None:
+        raise InputError(
+            f"{name!r} does not name Gaussian clusters; allowed: clusters-k<classes>-d<dimensions>-s<separation>; "
+            f"nearest valid name: {CLUSTER_EXAMPLE}"
+        )
+    classes, dimensions, separation = int(match[1]), int(match[2]), float(match[3])
+    if classes < 2 or dimensions < 1 or classes * dimensions > _MOST_CLUSTER_COORDINATES:
+        raise InputError(
+            f"{name!r} asks for {classes} classes in {dimensions} dimensions; allowed: at least 2 classes, "
+            f"at least 1 dimension, classes x dimensions at most {_MOST_CLUSTER_COORDINATES}; choose smaller numbers"
+        )
+    return classes, dimensions, separation
+
+
+def raw_file(folder: Path, file: str) -> Path | None:
+    """The path of a raw file in a folder: as named, or else its gzip beside it; None if neither is there."""
+    candidates = [folder / file, folder / f"{file}.gz"] if file in _IDX_FILES else [folder / file]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def local_files(name: str, folder: str | Path) -> Path | None:
+    """The folder that holds all raw files of a data set, None if a download is needed (or the set has no files).
+
+    Looked for in this order: torchvision's own layout below `folder` (such as `MNIST/raw`), `folder/name`,
+    `folder` itself, and for fashion_mnist the folder of Debian's package dataset-fashion-mnist.
+    """
+    dataset = describe(name)
+    if not dataset.files:
+        return None
+    folder = Path(folder)
+    candidates = [folder / _TORCHVISION_FOLDERS[name], folder / name, folder]
+    if name in _DEBIAN_FOLDERS:
+        candidates.append(_DEBIAN_FOLDERS[name])
+    return next((c for c in candidates if all(raw_file(c, file) for file in dataset.files)), None)
+
+
+def is_system_folder(folder: Path) -> bool:
+    """Whether a folder belongs to the operating system's packages."""
+    return folder in _DEBIAN_FOLDERS.values()

@@ -1,0 +1,97 @@
+"""A data set as tensors of one shape: images padded to 32x32 and kept as bytes, or vectors as they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from hessketch.data.catalog import CLUSTER_EXAMPLES_PER_CLASS, Dataset, describe, parse_clusters
+from hessketch.data.clusters import gaussian_clusters
+from hessketch.data.sources import read_raw
+from hessketch.errors import InputError
+from hessketch.records import read_tensors
+
+SIDE = 32
+_CLUSTER_SEED = 0  # of the clusters themselves: a name is one fixed data set, whatever a run's seed
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Both splits of a data set: images uint8 (n, channels, 32, 32) or vectors float32 (n, d); labels int64 (n,)."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "PreparedData":
+        """Raises InputError if a tensor is missing."""
+        names = list(cls.__dataclass_fields__)
+        missing = [name for name in names if name not in tensors]
+        if missing:
+            raise InputError(f"{', '.join(missing)} missing from prepared data; needed: {', '.join(names)}")
+        return cls(*(tensors[name] for name in names))
+
+    def split(self, split: str) -> tuple[Tensor, Tensor]:
+        """Images and labels of `train` or `test`; raises InputError for another word."""
+        if split not in ("train", "test"):
+            raise InputError(f"unknown split {split!r}; allowed: train, test")
+        tensors = self.to_tensors()
+        return tensors[f"{split}_images"], tensors[f"{split}_labels"]
+
+
+def to_side_32(images: Tensor) -> Tensor:
+    """Images (n, c, 32, 32) from square ones of at most 32 pixels a side, before any normalisation.
+
+    A side that divides 32 is enlarged by repeating pixels: scikit-learn's 8x8 digits would otherwise be a stamp in
+    an empty frame (94 % border), on which a convolutional network mostly sees zeros. Others are padded with zeros
+    alike on each side, as Papyan (2018) does: 28 + 2 * 2 = 32.
+    """
+    side = images.shape[-1]
+    if SIDE % side == 0:
+        factor = SIDE // side
+        return images.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
+    before = (SIDE - side) // 2
+    return pad(images, (before, SIDE - side - before) * 2)
+
+
+def prepare(raw: Mapping[str, tuple[Tensor, Tensor]]) -> PreparedData:
+    """Pads what `read_raw` gave to 32x32."""
+    (train_images, train_labels), (test_images, test_labels) = raw["train"], raw["test"]
+    return PreparedData(to_side_32(train_images), train_labels, to_side_32(test_images), test_labels)
+
+
+def prepare_dataset(name: str, folder: str | Path, download: bool = False) -> PreparedData:
+    """A data set by name, read from `folder` (see `read_raw`) or, for Gaussian clusters, generated.
+
+    Raises InputError for an unknown name and for files that are missing or damaged.
+    """
+    if describe(name).channels:
+        return prepare(read_raw(name, folder, download))
+    size = (*parse_clusters(name), CLUSTER_EXAMPLES_PER_CLASS, _CLUSTER_SEED)
+    return PreparedData(*gaussian_clusters(*size, "train"), *gaussian_clusters(*size, "test"))
+
+
+def read_prepared(path: str | Path) -> PreparedData:
+    """Prepared data from the file that the pipeline keeps them in; raises InputError for a missing or damaged one."""
+    tensors, _ = read_tensors(path)
+    try:
+        return PreparedData.from_tensors(tensors)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; delete it and run the same command again: it will be made anew") from None
+
+
+def normalise(images: Tensor, dataset: Dataset) -> Tensor:
+    """float32 images (n, c, h, w): (pixel / 255 - mean) / std by channel. Vectors come back as they are."""
+    if not dataset.channels:
+        return images.float()
+    mean = torch.tensor(dataset.mean).view(-1, 1, 1)
+    std = torch.tensor(dataset.std).view(-1, 1, 1)
+    return images.float().div_(255).sub_(mean).div_(std)

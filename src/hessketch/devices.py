@@ -1,0 +1,36 @@
+"""Choosing a device, and numbers that do not change from run to run on it."""
+
+import os
+import shutil
+import subprocess
+
+from hessketch.errors import InputError
+
+
+def visible_gpus() -> list[str]:
+    """Names of the NVIDIA GPUs of this machine, without importing torch; empty where there is no driver."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
+
+
+def prepare_device(name: str):
+    """The torch device for 'auto', 'cpu' or 'cuda', with deterministic algorithms on and TF32 off.
+
+    Raises InputError when a GPU is asked for and torch sees none.
+    """
+    # cuBLAS is deterministic only with a fixed workspace, and reads this when it starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device {name!r} is unknown; allowed: auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda was asked for, but torch sees no GPU; use 'auto' or 'cpu'")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    # warn_only: some CUDA kernels (max pooling backward) have no deterministic twin and would stop the run.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,1 @@
+"""Figures: tables in, matplotlib figures out. Nothing is computed here and no file is touched."""

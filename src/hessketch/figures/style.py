@@ -1,0 +1,125 @@
+"""One style for all figures: colours, marks, sizes; and the bytes of a finished figure."""
+
+import functools
+import io
+from collections.abc import Callable, Iterable
+from typing import ParamSpec
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+_PALETTE = sns.color_palette("colorblind")
+COLOURS = {"hessian": _PALETTE[0], "ggn": _PALETTE[3], "residual": _PALETTE[2], "cross": _PALETTE[7]}
+NAMES = {"hessian": "Hessian", "ggn": "GGN", "residual": "residual", "cross": "cross term"}
+MARKERS = {  # open and filled, so that one shows through where it lies on another
+    "hessian": {"marker": "o", "markerfacecolor": "none", "markersize": 6},
+    "ggn": {"marker": "s", "markersize": 3},
+    "residual": {"marker": "^", "markersize": 4},
+    "cross": {"marker": "x", "markersize": 4},
+}
+DATASETS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "digits": "digits",
+    "clusters": "Gaussian clusters",
+}
+NETWORKS = {"vgg11": "VGG11", "resnet18": "ResNet18", "mlp": "MLP"}
+PANEL = (3.3, 2.3)
+"""Width and height of one panel in inches: the column of a two-column page."""
+
+SETTINGS = {
+    **sns.axes_style("ticks"),
+    **sns.plotting_context("paper", font_scale=0.9),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 8.5,
+    "axes.linewidth": 0.8,
+    **{f"{axis}tick.{level}.width": 0.6 for axis in "xy" for level in ("major", "minor")},
+    **{f"{axis}tick.major.size": 3.5 for axis in "xy"},
+    **{f"{axis}tick.minor.size": 2.0 for axis in "xy"},
+    "axes.prop_cycle": mpl.cycler(color=_PALETTE),
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.0,
+    "pdf.fonttype": 42,  # TrueType, embedded: Type 3 fonts are refused by some journals and cannot be edited
+    "ps.fonttype": 42,
+    "savefig.dpi": 200,
+    "svg.fonttype": "none",
+}
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorator: runs a drawing function under SETTINGS and leaves the global ones alone."""
+
+    @functools.wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(SETTINGS):
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+def render(figure: Figure, format: str) -> bytes:
+    """The figure as `pdf`, `png` or `svg` bytes; the same figure always gives the same bytes (no date inside)."""
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(format)
+    buffer = io.BytesIO()
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": "hessketch"}):
+        figure.savefig(buffer, format=format, metadata=undated)
+    return buffer.getvalue()
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches that lays its parts out without overlap."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def grid(rows: int, columns: int, panel: tuple[float, float] = PANEL, **options: object) -> tuple[Figure, list]:
+    """A figure of rows x columns panels and its axes as a list of lists; `options` go to `Figure.subplots`."""
+    figure = new_figure(columns * panel[0], rows * panel[1])
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, axes.tolist()
+
+
+def wrapped_grid(count: int, columns: int = 2, panel: tuple[float, float] = PANEL) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels in rows of at most `columns`; places without a panel are removed."""
+    columns = min(count, columns)
+    figure, rows = grid(-(-count // columns), columns, panel)
+    axes = [ax for row in rows for ax in row]
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
+
+
+def dataset_name(dataset: str) -> str:
+    """Display name of a data set."""
+    return DATASETS.get(dataset, dataset)
+
+
+def ordered(datasets: Iterable[str]) -> list[str]:
+    """Each data set once: those of DATASETS in the papers' order, then the others by name."""
+    known = list(DATASETS)
+    rank = {name: i for i, name in enumerate(known)}
+    return sorted(set(datasets), key=lambda name: (rank.get(name, len(known)), name))
+
+
+def network_name(network: str) -> str:
+    """Display name of a network."""
+    return NETWORKS.get(network, network)
+
+
+def colour_scale(norm: Normalize) -> ScalarMappable:
+    """The map from a number (a sample size) to a colour, for a colour bar."""
+    return ScalarMappable(norm, "viridis")
+
+
+def scale_colours(values: Iterable[float], norm: Normalize) -> list[tuple[float, ...]]:
+    """Colours of numbers on `colour_scale`."""
+    return [tuple(colour) for colour in colour_scale(norm).to_rgba(list(values))]

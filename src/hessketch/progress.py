@@ -1,0 +1,74 @@
+"""Progress of long work: a live line on a terminal, calm lines in a log file, with the time left."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+
+def readable_time(seconds: float) -> str:
+    """'48 s', '3 min 20 s', '5 h 12 min'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+class Progress:
+    """Where a job is. Lines go to `log` every `calm_seconds`; a terminal on stderr shows a line that is overwritten."""
+
+    def __init__(self, job: str, log: str | Path | None = None, calm_seconds: float = 15.0):
+        self.job = job
+        self._log: TextIO | None = None
+        if log is not None:
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            self._log = open(log, "a", buffering=1)  # noqa: SIM115 (lives as long as the job)
+        self._terminal = sys.stderr if sys.stderr.isatty() else None
+        self._calm_seconds = calm_seconds if self._log else 0.0
+
+    def say(self, text: str) -> None:
+        """One line in the log, with the time of day."""
+        if self._log is not None:
+            self._log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        elif self._terminal is None:
+            print(f"{self.job}: {text}", file=sys.stderr)
+        self._show(text)
+
+    def _show(self, text: str) -> None:
+        if self._terminal is not None:
+            self._terminal.write(f"\r\033[K{self.job}: {text}"[:180])
+            self._terminal.flush()
+
+    def stage(self, name: str) -> Callable[[int, int], None]:
+        """A callback (done, total) that reports a stage such as 'epoch' or 'Lanczos step'."""
+        start = time.monotonic()
+        last = {"log": start, "terminal": 0.0}
+
+        def report(done: int, total: int) -> None:
+            now = time.monotonic()
+            finished = done >= total
+            if not finished and now - last["terminal"] < 0.2:
+                return
+            left = (now - start) / max(done, 1) * (total - done)
+            text = f"{name} {done}/{total}, " + (
+                f"took {readable_time(now - start)}" if finished else f"{readable_time(left)} left"
+            )
+            last["terminal"] = now
+            if self._log is not None and (finished or now - last["log"] >= self._calm_seconds):
+                last["log"] = now
+                self.say(text)
+            else:
+                self._show(text)
+
+        return report
+
+    def close(self) -> None:
+        """Clears the live line and closes the log."""
+        if self._terminal is not None:
+            self._terminal.write("\r\033[K")
+            self._terminal.flush()
+        if self._log is not None:
+            self._log.close()

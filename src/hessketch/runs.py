@@ -1,0 +1,83 @@
+"""A run's identity: what was trained on what and how. Its path alone says all of it."""
+
+import re
+from dataclasses import asdict, dataclass, fields
+
+from hessketch.errors import InputError
+
+
+def _text(value: float) -> str:
+    """Shortest decimal text of a number: 0.1, 1, 0.0075; never an exponent that another writer spells differently."""
+    return f"{value:.12g}"
+
+
+
+def _count(text: str) -> int | None:
+    return None if text == "all" else int(text)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained network. `learning_rate` None stands for the cell: the same run at its best rate."""
+
+    dataset: str
+    label_noise: float
+    examples_per_class: int | None  # None: every example
+    network: str
+    norm: str
+    width: float
+    loss: str
+    trainer: str
+    learning_rate: float | None
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """Relative path, from general to specific; `Run.from_path` reads it back."""
+        rate = "" if self.learning_rate is None else f"lr{_text(self.learning_rate)}/"
+        return (
+            f"{self.dataset}/noise{_text(self.label_noise)}/n{'all' if self.examples_per_class is None else self.examples_per_class}/"
+            f"{self.network_label}/{self.loss}/{self.trainer}/{rate}seed{self.seed}"
+        )
+
+    @classmethod
+    def from_path(cls, path: str) -> "Run":
+        """The run that a path names; raises InputError with the pattern if it is none."""
+        match = _PATTERN.fullmatch(path)
+        if match is None:
+            raise InputError(f"{path!r} is not a run; the pattern is {Run.PATTERN}")
+        kinds = {"label_noise": float, "width": float, "learning_rate": float, "seed": int}
+        kinds["examples_per_class"] = _count
+        values = {
+            name: kinds.get(name, str)(text) if text is not None else None for name, text in match.groupdict().items()
+        }
+        return cls(**values)
+
+    @property
+    def cell(self) -> "Run":
+        """The same run without its learning rate: what a selection over rates compares."""
+        return Run(**{**asdict(self), "learning_rate": None})
+
+    @property
+    def network_label(self) -> str:
+        """Network, norm and width: 'vgg11-batch-w1'."""
+        return f"{self.network}-{self.norm}-w{_text(self.width)}"
+
+    @property
+    def variant(self) -> str:
+        """Loss and, where there is any, label noise: what the runs of one set of figures share."""
+        return self.loss + (f"-noise{_text(self.label_noise)}" if self.label_noise else "")
+
+    def identity(self) -> dict[str, str | int | float | None]:
+        """Column name to value, for tables."""
+        return asdict(self)
+
+
+Run.PATTERN = "dataset/noise0/n100/network-norm-w1/loss/trainer[/lr0.1]/seed0"
+IDENTITY = tuple(field.name for field in fields(Run))
+_NUMBER = r"[0-9.]+(?:e-?[0-9]+)?"
+_PATTERN = re.compile(
+    r"(?P<dataset>[^/]+)/noise(?P<label_noise>" + _NUMBER + r")/n(?P<examples_per_class>[0-9]+|all)/"
+    r"(?P<network>[^/]+)-(?P<norm>[^/-]+)-w(?P<width>" + _NUMBER + r")/(?P<loss>[^/]+)/(?P<trainer>[^/]+)/"
+    r"(?:lr(?P<learning_rate>" + _NUMBER + r")/)?seed(?P<seed>[0-9]+)"
+)

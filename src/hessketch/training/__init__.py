@@ -1,0 +1,1 @@
+"""Training by stochastic gradient descent, its schedule, and the choice of the learning rate."""

@@ -1,0 +1,136 @@
+"""One training from examples to files: weights, history and record."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas
+import torch
+
+from hessketch.checkpoints import Architecture, parameter_order, save_model
+from hessketch.curvature.losses import loss_function, mean_loss_and_accuracy
+from hessketch.data.examples import Examples, load_examples
+from hessketch.data.prepared import read_prepared
+from hessketch.networks.registry import build_network
+from hessketch.progress import Progress
+from hessketch.provenance import Stopwatch, environment
+from hessketch.records import write_record, write_table
+from hessketch.runs import Run
+from hessketch.seeds import derive_seed
+from hessketch.training.settings import TrainingSettings
+from hessketch.training.sgd import TrainingResult, train
+
+
+def subset_seed(run: Run) -> int:
+    """Seed of a run's training subset: the same for all sizes and networks, so that subsets are nested."""
+    return derive_seed(run.seed, run.dataset, "subset")
+
+
+def examples_of_run(run: Run, data: Path, split: str, per_class: int | None) -> Examples:
+    """The examples that a run trained on (`train`, with its label noise), or its test examples."""
+    noise = run.label_noise if split == "train" else 0.0
+    return load_examples(read_prepared(data), run.dataset, split, per_class, noise, subset_seed(run))
+
+
+def _write_history(history: list[dict], path: Path) -> None:
+    columns = {
+        "epoch": "int64",
+        "learning_rate": "float64",
+        "train_loss": "float64",
+        "train_accuracy": "float64",
+        "test_loss": "float64",
+        "test_accuracy": "float64",
+        "seconds": "float64",
+    }
+    write_table(pandas.DataFrame(history, columns=list(columns)).astype(columns), path)
+
+
+def train_run(
+    run: Run,
+    train_examples: Examples,
+    test_examples: Examples,
+    settings: TrainingSettings,
+    output: Path,
+    *,
+    device: torch.device,
+    checkpoint_epochs: list[int] | None = None,
+    progress: Progress | None = None,
+) -> dict:
+    """Trains a run and writes `model.safetensors`, `history.parquet` and `record.json` into `output`; the record.
+
+    `resume.safetensors` stands there while the training is under way: a killed one continues from it and ends with
+    the same weights, bit for bit on a CPU. A diverged run is a result too: its record says so, and its weights are
+    those of its last finite epoch.
+    """
+    progress = progress or Progress(run.path)
+    watch = Stopwatch()
+    train_examples, test_examples = train_examples.to(device), test_examples.to(device)
+    architecture = Architecture(
+        run.network, tuple(train_examples.inputs.shape[1:]), train_examples.classes, run.width, run.norm
+    )
+    seed = derive_seed(run.seed, run.path, "initialisation")
+    model = build_network(run.network, **_build_arguments(architecture), seed=seed).to(device)
+    output.mkdir(parents=True, exist_ok=True)
+
+    def checkpoint(epoch: int, network: torch.nn.Module) -> None:
+        if epoch in (checkpoint_epochs or []):
+            save_model(network, architecture, output / f"epoch{epoch}.safetensors", run=run.path, epoch=epoch)
+
+    result = train(
+        model,
+        run.loss,
+        train_examples,
+        test_examples,
+        settings,
+        derive_seed(run.seed, run.path, "batch order"),
+        resume_file=output / "resume.safetensors",
+        checkpoint=checkpoint,
+        progress=progress.stage("epoch"),
+    )
+    for epoch in checkpoint_epochs or []:  # a diverged run never came so far: its last finite weights stand in
+        if not (output / f"epoch{epoch}.safetensors").exists():
+            save_model(model, architecture, output / f"epoch{epoch}.safetensors", run=run.path, epoch=len(result.history))
+    record = _record(run, settings, model, result, train_examples, test_examples, device, watch)
+    save_model(model, architecture, output / "model.safetensors", run=run.path, status=result.status)
+    _write_history(result.history, output / "history.parquet")
+    write_record(record, output / "record.json")
+    (output / "resume.safetensors").unlink(missing_ok=True)
+    progress.say(
+        f"{result.status}{' at ' + result.diverged_at if result.diverged_at else ''}: "
+        f"train accuracy {record['train_accuracy']:.4f}, test accuracy {record['test_accuracy']:.4f}"
+    )
+    return record
+
+
+def _build_arguments(architecture: Architecture) -> dict:
+    return {key: value for key, value in asdict(architecture).items() if key != "network"}
+
+
+def _record(run, settings, model, result: TrainingResult, train_examples, test_examples, device, watch) -> dict:
+    loss = loss_function(run.loss)
+    train_loss, train_accuracy = mean_loss_and_accuracy(model, loss, train_examples.batches(1000))
+    test_loss, test_accuracy = mean_loss_and_accuracy(model, loss, test_examples.batches(1000))
+    return {
+        "run": run.path,
+        "identity": run.identity(),
+        "learning_rate": run.learning_rate,
+        "settings": asdict(settings),
+        "status": result.status,
+        "diverged_at": result.diverged_at,
+        "resumed_from_epoch": result.resumed_from_epoch,
+        "epochs": len(result.history),
+        "n": len(train_examples),
+        "p": sum(parameter.numel() for parameter in model.parameters()),
+        "classes": train_examples.classes,
+        "train_loss": train_loss,
+        "train_accuracy": train_accuracy,
+        "test_loss": test_loss,
+        "test_accuracy": test_accuracy,
+        "seeds": {
+            "subset": subset_seed(run),
+            **{purpose: derive_seed(run.seed, run.path, purpose) for purpose in ("initialisation", "batch order")},
+        },
+        "parameter_order": parameter_order(model),
+        "environment": environment(device),
+        **watch.cost(),
+    }
+

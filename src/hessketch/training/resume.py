@@ -1,0 +1,52 @@
+"""The state of an interrupted training, written so that resuming gives the same weights bit for bit on a CPU."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hessketch.errors import InputError
+from hessketch.records import read_tensors, write_tensors
+
+
+def fingerprint(identity: dict) -> str:
+    """Text that two trainings share only if one may continue the other."""
+    return json.dumps(identity, sort_keys=True, default=str)
+
+
+def save_state(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict], identity: dict
+) -> None:
+    """Writes weights, buffers, momentum and history after a whole epoch.
+
+    No random state is kept: each epoch's order follows from the seed and the epoch's number alone.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
+        if buffer is not None:
+            tensors[f"momentum.{name}"] = buffer
+    write_tensors(tensors, path, {"history": history, "identity": fingerprint(identity)})
+
+
+def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict) -> list[dict]:
+    """Restores what `save_state` wrote and returns the history so far; an empty list where there is nothing to resume.
+
+    A damaged state, or one of another training, is set aside: starting anew is always right.
+    """
+    if not path.is_file():
+        return []
+    try:
+        tensors, metadata = read_tensors(path)
+    except InputError:
+        path.unlink()
+        return []
+    if metadata.get("identity") != fingerprint(identity):
+        return []
+    model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    for name, parameter in model.named_parameters():
+        if f"momentum.{name}" in tensors:
+            buffer = tensors[f"momentum.{name}"].to(parameter.device)
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+    return metadata["history"]

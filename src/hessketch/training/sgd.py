@@ -1,0 +1,147 @@
+"""Mini-batch SGD with momentum on data that live on the device as tensors."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hessketch.curvature.losses import Loss, correct, loss_function, mean_loss_and_accuracy
+from hessketch.data.examples import Examples
+from hessketch.errors import InputError, NotFiniteError
+from hessketch.seeds import derive_seed
+from hessketch.training.resume import load_state, save_state
+from hessketch.training.settings import TrainingSettings
+
+_EVALUATION_BATCH = 1000
+_EVALUATIONS = 20
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training ended with; the model itself holds the final (or last finite) weights."""
+
+    history: list[dict]  # one row an epoch: running train loss and accuracy, test at 20 epochs
+    status: str  # "finished" or "diverged"
+    diverged_at: str | None  # "epoch 3, step 17"
+    resumed_from_epoch: int  # 0 when trained in one go
+
+
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """Index batches of one epoch, a fresh permutation that depends on (seed, epoch) alone.
+
+    A last batch of a single example would leave batch norm without a variance: it joins the batch before it.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(seed, f"epoch {epoch}", "batch order"))
+    batches = list(torch.randperm(count, generator=generator).split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def _evaluates(epoch: int, epochs: int) -> bool:
+    """Whether the test set is evaluated after this epoch: 20 times, evenly spread, and after the last."""
+    return (epoch + 1) * _EVALUATIONS // epochs > epoch * _EVALUATIONS // epochs
+
+
+def _train_epoch(
+    model: nn.Module,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    examples: Examples,
+    settings: TrainingSettings,
+    seed: int,
+    epoch: int,
+) -> dict:
+    """One pass and its row of the history. Raises NotFiniteError naming the first step with a NaN loss."""
+    start = time.perf_counter()
+    for group in optimizer.param_groups:
+        group["lr"] = settings.rate_at(epoch)
+    model.train()
+    batches = epoch_batches(len(examples), settings.batch_size, seed, epoch)
+    losses, hits = [], []
+    for indices in batches:
+        indices = indices.to(examples.inputs.device)
+        inputs, targets = examples.inputs[indices], examples.targets[indices]
+        optimizer.zero_grad(set_to_none=True)
+        outputs = model(inputs)
+        batch_loss = loss(outputs, targets).mean()
+        batch_loss.backward()
+        optimizer.step()
+        losses.append(batch_loss.detach())
+        hits.append(correct(outputs.detach(), targets).sum())
+    means = torch.stack(losses).double().cpu()  # one synchronisation an epoch, not one a step
+    bad = (~torch.isfinite(means)).nonzero()
+    if len(bad):
+        raise NotFiniteError(f"epoch {epoch + 1}, step {int(bad[0]) + 1}")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
+        raise NotFiniteError(f"epoch {epoch + 1}, step {len(batches)}")
+    sizes = torch.tensor([len(indices) for indices in batches], dtype=torch.float64)
+    return {
+        "epoch": epoch + 1,
+        "learning_rate": settings.rate_at(epoch),
+        "train_loss": float((means * sizes).sum() / sizes.sum()),
+        "train_accuracy": float(torch.stack(hits).sum()) / len(examples),
+        "test_loss": None,
+        "test_accuracy": None,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def train(
+    model: nn.Module,
+    loss: str,
+    train_examples: Examples,
+    test_examples: Examples,
+    settings: TrainingSettings,
+    seed: int,
+    *,
+    resume_file: Path | None = None,
+    save_every_seconds: float = 30.0,
+    checkpoint: Callable[[int, nn.Module], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainingResult:
+    """Trains `model` in place (Papyan 2018, section 3.1): SGD with momentum, rate divided at 1/3 and 2/3.
+
+    `seed` fixes the order of the mini-batches. With `resume_file`, the state is kept there at most every
+    `save_every_seconds` and a killed training continues from it; the caller deletes it when done.
+    `checkpoint(epoch, model)` is called after every epoch (from 1). A loss or weight that is not finite stops the
+    training with status "diverged", and the model gets back its weights of the last finite epoch.
+    """
+    if len(train_examples) < 2:
+        raise InputError(f"{len(train_examples)} training examples given; at least 2 are needed")
+    loss_of = loss_function(loss)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+    identity = {**asdict(settings), "loss": loss, "seed": seed, "examples": len(train_examples)}
+    history = load_state(resume_file, model, optimizer, identity) if resume_file else []
+    resumed_from = len(history)
+    last_saved = time.monotonic()
+    for epoch in range(resumed_from, settings.epochs):
+        last_finite = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        try:
+            row = _train_epoch(model, loss_of, optimizer, train_examples, settings, seed, epoch)
+        except NotFiniteError as error:
+            model.load_state_dict(last_finite)
+            model.eval()
+            return TrainingResult(history, "diverged", str(error), resumed_from)
+        model.eval()
+        if _evaluates(epoch, settings.epochs):
+            test = mean_loss_and_accuracy(model, loss_of, test_examples.batches(_EVALUATION_BATCH))
+            row |= {"test_loss": test[0], "test_accuracy": test[1]}
+        history.append(row)
+        if checkpoint is not None:
+            checkpoint(epoch + 1, model)
+        if progress is not None:
+            progress(epoch + 1, settings.epochs)
+        if resume_file is not None and time.monotonic() - last_saved >= save_every_seconds:
+            save_state(resume_file, model, optimizer, history, identity)
+            last_saved = time.monotonic()
+    model.eval()
+    return TrainingResult(history, "finished", None, resumed_from)

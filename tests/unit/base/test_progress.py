@@ -1,0 +1,38 @@
+"""Calm lines in a log, one live line on a terminal."""
+
+import io
+
+from hessketch import progress as module
+from hessketch.progress import Progress, readable_time
+
+
+def test_times_are_readable():
+    assert [readable_time(s) for s in (0.4, 59, 200, 18720)] == ["0 s", "59 s", "3 min 20 s", "5 h 12 min"]
+
+
+def test_a_log_gets_calm_lines_and_the_end(tmp_path, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    progress = Progress("train", tmp_path / "logs/train.log", calm_seconds=15)
+    report = progress.stage("epoch")
+    for done in range(1, 41):
+        report(done, 40)
+    progress.close()
+    lines = (tmp_path / "logs/train.log").read_text().splitlines()
+    assert [line.split()[2] for line in lines] == ["15/40,", "30/40,", "40/40,"]
+    assert "25 s left" in lines[0]
+    assert "took 40 s" in lines[-1]
+
+
+def test_a_terminal_gets_one_line_that_is_overwritten(monkeypatch, tmp_path):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(module.sys, "stderr", terminal)
+    progress = Progress("train", tmp_path / "train.log")
+    progress.stage("epoch")(1, 1)
+    progress.close()
+    assert "\r\033[Ktrain: epoch 1/1" in terminal.getvalue()
+    assert "\n" not in terminal.getvalue()

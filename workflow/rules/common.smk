@@ -1,0 +1,115 @@
+# What every rule file uses: the checked config, the runs it asks for, paths, and how scripts are called.
+import json
+import os
+import shlex
+import socket
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+# Jobs use the interpreter that runs Snakemake, whether or not its environment is activated.
+shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+
+sys.path.insert(0, str(Path(workflow.basedir) / "src"))
+try:
+    from hessketch.config import config_problems, fill_defaults, runs_of, surrounding_problems
+    from hessketch.devices import visible_gpus
+    from hessketch.runs import Run
+except ImportError as error:
+    raise WorkflowError(f"hessketch is not installed in this environment ({error}); run: make install")
+
+SCHEMA = yaml.safe_load((Path(workflow.basedir) / "config/schema.yaml").read_text())
+
+
+def stop_with(problems):
+    if problems:
+        names = ", ".join(map(str, workflow.config_settings.configfiles)) or "config/demo.yaml"
+        raise WorkflowError(f"{names}: {len(problems)} to mend\n" + "\n".join(f"  {line}" for line in problems))
+
+
+stop_with(config_problems(config, SCHEMA))
+config = fill_defaults(config, SCHEMA)
+
+RESULTS = f"results/{config['profile']}"
+FIGURES = f"figures/{config['profile']}"
+LOGS = f"logs/{config['profile']}"
+RUNS = runs_of(config)
+CELLS = {}  # the runs that differ in their learning rate alone, by the path of their cell
+for run in RUNS:
+    CELLS.setdefault(run.cell.path, []).append(run)
+
+GPUS = visible_gpus() if config["device"] != "cpu" else []
+# GPU jobs queue for the GPUs that are there; on a CPU one thread a job lets jobs run side by side.
+GPU_PER_JOB = 1 if GPUS or config["device"] == "cuda" else 0
+THREADS_PER_JOB = 4 if GPU_PER_JOB else 1
+
+
+def code(*parts):
+    """Package files that a stage depends on; Snakemake compares them by content, so an edit reruns just those stages."""
+    package = Path(workflow.basedir) / "src/hessketch"
+    files = [package / "errors.py", package / "records.py", package / "cli.py", package / "progress.py"]
+    for part in parts:
+        files += sorted((package / part).glob("*.py")) if (package / part).is_dir() else [package / f"{part}.py"]
+    return [os.path.relpath(file) for file in files]
+
+
+def flags(settings):
+    """{'batch_size': 128, 'reorthogonalize': True} as '--batch-size 128 --reorthogonalize'."""
+    words = []
+    for key, value in settings.items():
+        flag = "--" + key.replace("_", "-")
+        if isinstance(value, list):
+            words += [flag, *map(str, value)] if value else []
+        elif value is not False:
+            words += [flag] if value is True else [flag, str(value)]
+    return shlex.join(words)
+
+
+def can_reach(host):
+    try:
+        socket.create_connection((host, 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def start_or_explain():
+    """The last check before the first job, and the banner."""
+    stop_with(surrounding_problems(config, [RESULTS, FIGURES, "resources", LOGS], can_reach))
+    counts = {}
+    for job in workflow.dag.needrun_jobs():
+        counts[job.rule.name] = counts.get(job.rule.name, 0) + 1
+    stages = ", ".join(f"{count} {name}" for name, count in counts.items() if name != "all")
+    device = ", ".join(GPUS) if GPUS else f"CPU, {workflow.cores} cores"
+    print(f"hessketch, profile {config['profile']}: {stages}\ndevice: {device}; logs: {LOGS}/", file=sys.stderr)
+
+
+def report_arguments():
+    files = workflow.config_settings.configfiles
+    chosen = f"--configfile {' '.join(os.path.relpath(f) for f in files)} " if files else ""
+    return f"{chosen}--report {RESULTS}/report.html"
+
+
+wildcard_constraints:
+    dataset="[^/]+",
+    run=".+/lr[^/]+/seed[0-9]+",
+    cell="(?:(?!/lr).)+/seed[0-9]+",
+    split="train|test",
+
+
+rule config:
+    localrule: True
+    input:
+        script="workflow/scripts/write_config.py",
+    output:
+        f"{RESULTS}/config.json",
+    log:
+        f"{LOGS}/config.log",
+    params:
+        text=json.dumps(config),
+    message:
+        "Writing the profile's full config"
+    shell:
+        "python {input.script} --output {output} {params.text:q} > {log} 2>&1"

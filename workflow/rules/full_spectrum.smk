@@ -1,0 +1,112 @@
+# The study of The Full Spectrum of Deepnet Hessians (Papyan 2018): tables, figures, notebook.
+STUDY = f"{RESULTS}/full_spectrum"
+STUDY_TABLES = [
+    "runs", "density", "ritz", "eigenvalues", "bounds",
+    "outliers", "outlier_positions", "components", "tails", "training_table",
+]  # fmt: skip
+# Networks of one profile may differ in norm or width, so these are part of a figure's name.
+NETWORKS = sorted({run.network_label for run in RUNS})
+VARIANTS = sorted({run.variant for run in RUNS})
+SUMMARIES = ["accuracy", "outlier_count", "outlier_positions", "bulk_energy", "negative_mass"]
+OF_ONE_NETWORK = [f"figure{number}-{network}" for number in (1, 2) for network in NETWORKS]
+OF_ONE_SPECTRUM = [
+    f"figure{number}-{dataset}-{network}"
+    for number in (3, 4, 5)
+    for dataset in config["datasets"]
+    for network in NETWORKS
+]
+
+
+rule full_spectrum_tables:
+    localrule: True
+    input:
+        script="workflow/scripts/tabulate_full_spectrum.py",
+        code=code("studies", "linalg", "runs", "config"),
+        config=rules.config.output,
+        runs=[f"{RESULTS}/runs/{run.path}/record.json" for run in RUNS],
+        selections=[f"{RESULTS}/selected/{cell}/selection.json" for cell in CELLS],
+        spectra=expand("{folder}/{table}.parquet", folder=SPECTRA, table=SPECTRUM_TABLES),
+        records=expand("{folder}/record.json", folder=SPECTRA),
+    output:
+        expand(f"{STUDY}/{{table}}.parquet", table=STUDY_TABLES),
+        csv=f"{STUDY}/table1.csv",
+        html=report(
+            f"{STUDY}/table1.html",
+            caption="../report/table1.rst",
+            category="Full spectrum",
+            subcategory="Tables",
+            labels={"item": "Table 1"},
+        ),
+    log:
+        f"{LOGS}/full_spectrum_tables.log",
+    message:
+        "Collecting all spectra into the study's tables"
+    shell:
+        "python {input.script} --config {input.config} --results {RESULTS} --output {STUDY} --log {log}"
+
+
+rule full_spectrum_figure:
+    localrule: True
+    input:
+        script="workflow/scripts/plot_full_spectrum.py",
+        code=code("figures", "studies"),
+        tables=rules.full_spectrum_tables.output,
+    output:
+        pdf=f"{FIGURES}/full_spectrum/{{variant}}/{{figure}}.pdf",
+        png=report(
+            f"{FIGURES}/full_spectrum/{{variant}}/{{figure}}.png",
+            caption="../report/figure.rst",
+            category="Full spectrum",
+            subcategory="Figures, {variant}",
+            labels={"item": "{figure}"},
+        ),
+    log:
+        f"{LOGS}/full_spectrum_figure/{{variant}}/{{figure}}.log",
+    params:
+        sizes=flags(config["figures"]),
+    wildcard_constraints:
+        variant="[^/]+",
+        figure="|".join(SUMMARIES + [r"figure[1-5]-[^/]+"]),
+    message:
+        "Drawing {wildcards.figure}"
+    shell:
+        "python {input.script} {wildcards.figure} --variant {wildcards.variant} --tables {STUDY} {params.sizes}"
+        " --pdf {output.pdf} --png {output.png} --log {log}"
+
+
+rule full_spectrum_notebook:
+    localrule: True
+    input:
+        notebook="notebooks/full_spectrum.ipynb",
+        code=code("figures", "studies"),
+        tables=rules.full_spectrum_tables.output,
+    output:
+        report(
+            f"{STUDY}/notebook.html",
+            caption="../report/notebook.rst",
+            category="Full spectrum",
+            subcategory="Notebook",
+            labels={"item": "Notebook"},
+        ),
+    log:
+        f"{LOGS}/full_spectrum_notebook.log",
+    message:
+        "Running the notebook"
+    shell:
+        "HESSKETCH_RESULTS=$PWD/{RESULTS} jupyter nbconvert {input.notebook} --to html --execute"
+        " --output-dir {STUDY} --output notebook.html > {log} 2>&1"
+
+
+rule full_spectrum:
+    localrule: True
+    input:
+        expand(
+            f"{FIGURES}/full_spectrum/{{variant}}/{{figure}}.{{format}}",
+            variant=VARIANTS,
+            figure=OF_ONE_NETWORK + OF_ONE_SPECTRUM + SUMMARIES,
+            format=["pdf", "png"],
+        ),
+        expand(f"{STUDY}/{{table}}.parquet", table=STUDY_TABLES),
+        f"{STUDY}/table1.csv",
+        f"{STUDY}/table1.html",
+        f"{STUDY}/notebook.html",

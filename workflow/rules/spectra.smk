@@ -1,0 +1,45 @@
+# All spectra of one selected network on one split: Hessian, GGN and residual.
+SPECTRUM_TABLES = ["density", "ritz", "eigenvalues", "bounds"]
+
+
+def spectrum_flags(cell):
+    dataset = config["datasets"][Run.from_path(cell).dataset]
+    settings = {key: value for key, value in config["spectrum"].items() if key not in ("splits", "method")}
+    return flags({**settings, "test_examples_per_class": dataset["test_examples_per_class"]})
+
+
+rule spectrum:
+    input:
+        script="workflow/scripts/spectrum.py",
+        code=code("linalg", "curvature", "networks", "data", "runs", "seeds", "checkpoints", "devices"),
+        model=f"{RESULTS}/selected/{{cell}}/model.safetensors",
+        data=lambda w: f"resources/{Run.from_path(w.cell).dataset}.safetensors",
+    output:
+        **{table: f"{RESULTS}/spectra/{{cell}}/{{split}}/{table}.parquet" for table in SPECTRUM_TABLES},
+        record=f"{RESULTS}/spectra/{{cell}}/{{split}}/record.json",
+    log:
+        f"{LOGS}/spectrum/{{cell}}/{{split}}.log",
+    benchmark:
+        f"{LOGS}/benchmarks/spectrum/{{cell}}/{{split}}.tsv"
+    threads: THREADS_PER_JOB
+    resources:
+        gpu=GPU_PER_JOB,
+        mem_mb=16000,
+    params:
+        settings=lambda w: spectrum_flags(w.cell),
+        device=config["device"],
+        folder=lambda w, output: os.path.dirname(output.record),
+    message:
+        "Spectra of {wildcards.cell} on its {wildcards.split} examples"
+    shell:
+        "python {input.script} {wildcards.cell} --split {wildcards.split} --model {input.model} --data {input.data}"
+        " {params.settings} --device {params.device} --threads {threads} --output {params.folder} --log {log}"
+
+
+SPECTRA = expand(f"{RESULTS}/spectra/{{cell}}/{{split}}", cell=CELLS, split=config["spectrum"]["splits"])
+
+
+rule spectra:
+    localrule: True
+    input:
+        expand("{folder}/record.json", folder=SPECTRA),

@@ -1,0 +1,27 @@
+"""Reads or downloads one data set, pads its images to 32x32 and writes them as one file."""
+
+import argparse
+
+from hessketch.cli import run_job
+
+
+def prepare(arguments: argparse.Namespace, progress) -> None:
+    from hessketch.data.prepared import prepare_dataset
+    from hessketch.records import write_tensors
+
+    progress.say(f"reading {arguments.dataset}, looking in {arguments.folder}")
+    prepared = prepare_dataset(arguments.dataset, arguments.folder, download=True)
+    tensors = prepared.to_tensors()
+    write_tensors(tensors, arguments.output, {"dataset": arguments.dataset})
+    progress.say(", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()))
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("dataset", help="digits, mnist, fashion_mnist, cifar10, cifar100 or clusters-k10-d50-s4")
+parser.add_argument("--folder", default="data", help="folder of the raw files (default: data)")
+parser.add_argument("--output", required=True, help="safetensors file to write")
+parser.add_argument("--log", help="log file")
+
+if __name__ == "__main__":
+    arguments = parser.parse_args()
+    run_job(lambda progress: prepare(arguments, progress), f"prepare {arguments.dataset}", arguments.log)

@@ -1,0 +1,31 @@
+"""Selects the run with the best test accuracy among runs that differ in their learning rate alone."""
+
+import argparse
+from pathlib import Path
+
+from hessketch.cli import run_job
+from hessketch.records import read_record, write_atomically, write_record
+from hessketch.training.selection import select_best
+
+
+def select(arguments: argparse.Namespace, progress) -> None:
+    records = {path: read_record(path) for path in arguments.records}
+    best = select_best(list(records.values()))
+    folder = next(path.parent for path, record in records.items() if record is best)
+    weights = (folder / "model.safetensors").read_bytes()
+    write_atomically(arguments.model, lambda temporary: temporary.write_bytes(weights))
+    candidates = [{k: r[k] for k in ("learning_rate", "status", "test_accuracy")} for r in records.values()]
+    write_record({"run": best["run"], "learning_rate": best["learning_rate"], "candidates": candidates},
+                 arguments.selection)  # fmt: skip
+    progress.say(f"selected {best['learning_rate']:g}, test accuracy {best['test_accuracy']:.4f}")
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("records", type=Path, nargs="+", help="record.json of each candidate, its model beside it")
+parser.add_argument("--selection", type=Path, required=True, help="JSON file to write: the choice and the candidates")
+parser.add_argument("--model", type=Path, required=True, help="where to put the selected network's weights")
+parser.add_argument("--log", help="log file")
+
+if __name__ == "__main__":
+    arguments = parser.parse_args()
+    run_job(lambda progress: select(arguments, progress), "select", arguments.log)

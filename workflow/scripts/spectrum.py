@@ -1,0 +1,53 @@
+"""Spectra of the Hessian, the GGN and the residual of one trained network on one split."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from hessketch.cli import add_device, add_settings, device_from, run_job, settings_from
+from hessketch.linalg.spectrum import SpectrumSettings
+
+
+def spectrum(arguments: argparse.Namespace, progress) -> None:
+    from hessketch.curvature.job import load_network, spectra_of_network
+    from hessketch.runs import Run
+    from hessketch.seeds import derive_seed
+    from hessketch.training.job import examples_of_run
+
+    run = Run.from_path(arguments.cell)
+    model, metadata = load_network(arguments.model)
+    test_size = None if arguments.test_examples_per_class == "all" else int(arguments.test_examples_per_class)
+    per_class = run.examples_per_class if arguments.split == "train" else test_size
+    examples = examples_of_run(run, arguments.data, arguments.split, per_class)
+    rank = examples.classes if arguments.deflation_rank == "classes" else int(arguments.deflation_rank)
+    selected = Run.from_path(metadata["run"])
+    record = spectra_of_network(
+        model.to(device_from(arguments)),
+        run.loss,
+        examples,
+        replace(settings_from(arguments, SpectrumSettings), deflation_rank=rank),
+        arguments.output,
+        seed=derive_seed(run.seed, run.path, f"spectrum {arguments.split}"),
+        batch_size=arguments.batch_size,
+        columns={**selected.identity(), "split": arguments.split},
+        progress=progress,
+    )
+    progress.say(f"done: mean loss {record['mean_loss']:.4g}, accuracy {record['accuracy']:.4f}")
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("cell", help="identity of the cell: dataset/noise0/n100/network-norm-w1/loss/sgd/seed0")
+parser.add_argument("--split", choices=["train", "test"], required=True, help="examples to average over")
+parser.add_argument("--model", type=Path, required=True, help="weights of the selected run")
+parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
+parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+parser.add_argument("--batch-size", type=int, default=500, help="examples in one pass of a product (default: 500)")
+parser.add_argument("--test-examples-per-class", default="all", help="a number or 'all' (default: all)")
+parser.add_argument("--deflation-rank", default="classes", help="eigenpairs taken out: a number or 'classes'")
+parser.add_argument("--log", help="log file")
+add_settings(parser, SpectrumSettings, skip=("deflation_rank",))
+add_device(parser)
+
+if __name__ == "__main__":
+    arguments = parser.parse_args()
+    run_job(lambda progress: spectrum(arguments, progress), f"spectrum {arguments.cell} {arguments.split}", arguments.log)
