@@ -1,0 +1,1 @@
+"""The papers' networks, built by one registry from an explicit seed."""

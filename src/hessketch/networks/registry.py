@@ -1,0 +1,79 @@
+"""Networks by name, initialised from an explicit seed."""
+
+import difflib
+import importlib
+import inspect
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from hessketch.errors import InputError
+from hessketch.networks.layers import initialise, require_norm
+from hessketch.networks.mlp import mlp
+from hessketch.networks.resnet import resnet18, resnet18_smooth
+from hessketch.networks.vgg import vgg11
+
+_OF_IMAGES = {"vgg11": vgg11, "resnet18": resnet18, "resnet18_smooth": resnet18_smooth}
+NETWORKS = (*_OF_IMAGES, "mlp")
+
+
+def build_network(
+    name: str, *, input_shape: tuple[int, ...], classes: int, width: float = 1.0, norm: str = "batch", seed: int = 0
+) -> nn.Module:
+    """A freshly initialised float32 network on the CPU; the global random generator stays as it is.
+
+    `input_shape` is one example's: (channels, 32, 32) for vgg11 and resnet18, anything for mlp. `classes` is the
+    number of outputs, `width` multiplies every hidden layer's units. `name` may be `module:function` of the user's
+    own: it is called with those of input_shape, classes, width and norm that it takes and returns a module.
+
+    Raises InputError for an unknown name, norm, width or an input shape that the network does not take.
+    """
+    require_norm(norm)
+    if not width > 0 or classes < 1:
+        raise InputError(f"width {width!r} and {classes!r} outputs given; allowed: width above 0, at least 1 output")
+    if ":" in name:
+        return _users_network(name, seed, input_shape=input_shape, classes=classes, width=width, norm=norm)
+    if name not in NETWORKS:
+        close = difflib.get_close_matches(name, NETWORKS, n=1, cutoff=0.4)
+        nearest = f"; nearest valid name: {close[0]}" if close else ""
+        raise InputError(
+            f"network {name!r} is unknown; allowed: {', '.join(NETWORKS)}, or module:function of your own{nearest}"
+        )
+    if name in _OF_IMAGES and (len(input_shape) != 3 or tuple(input_shape[1:]) != (32, 32)):
+        raise InputError(f"{name} takes images (channels, 32, 32), not {tuple(input_shape)}; use mlp or pad the images")
+    # On the meta device torch's own initialisation costs nothing and draws no random numbers.
+    with torch.device("meta"):
+        if name in _OF_IMAGES:
+            model = _OF_IMAGES[name](input_shape[0], classes, width=width, norm=norm)
+        else:
+            model = mlp(math.prod(input_shape), classes, width=width, norm=norm)
+    model = model.to_empty(device="cpu")
+    linear = "he" if name == "mlp" or (name == "vgg11" and norm == "none") else "small"
+    initialise(model, torch.Generator().manual_seed(seed), linear)
+    return model
+
+
+def _users_network(name: str, seed: int, **arguments) -> nn.Module:
+    """Calls the user's function with the global generator seeded, and restores the generator afterwards."""
+    make = _users_function(name)
+    parameters = inspect.signature(make).parameters
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    taken = {key: value for key, value in arguments.items() if takes_all or key in parameters}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = make(**taken)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"network {name!r} returned {type(model).__name__}; it must return a torch.nn.Module")
+    return model
+
+
+def _users_function(name: str) -> Callable[..., nn.Module]:
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except ImportError as error:
+        raise InputError(f"network {name!r}: cannot import {module} ({error}); is it on PYTHONPATH?") from error
+    except AttributeError:
+        raise InputError(f"network {name!r}: {module} has no {function!r}") from None
