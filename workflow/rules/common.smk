@@ -1,9 +1,11 @@
 # What every rule file uses: the checked config, the runs it asks for, paths, and how scripts are called.
 import json
 import os
+import re
 import shlex
 import socket
 import sys
+from itertools import product
 from pathlib import Path
 
 import yaml

@@ -7,14 +7,28 @@ STUDY_TABLES = [
 # Networks of one profile may differ in norm or width, so these are part of a figure's name.
 NETWORKS = sorted({run.network_label for run in RUNS})
 VARIANTS = sorted({run.variant for run in RUNS})
-SUMMARIES = ["accuracy", "outlier_count", "outlier_positions", "bulk_energy", "negative_mass"]
-OF_ONE_NETWORK = [f"figure{number}-{network}" for number in (1, 2) for network in NETWORKS]
-OF_ONE_SPECTRUM = [
-    f"figure{number}-{dataset}-{network}"
-    for number in (3, 4, 5)
-    for dataset in config["datasets"]
-    for network in NETWORKS
-]
+FIGURE_SIZES = flags(config["figures"])
+
+
+def study_figures():
+    """File name to what the plotting script needs: every figure that this profile's spectra can fill."""
+    splits = config["spectrum"]["splits"]
+    deflated = config["spectrum"]["deflation_rank"] != 0
+    figures = {name: name for name in ("accuracy", "outlier_count", "bulk_energy", "negative_mass")}
+    if deflated:
+        figures["outlier_positions"] = "outlier_positions"
+    of_network = [n for n, split in ((1, "train"), (2, "test")) if split in splits]
+    of_spectrum = [3] * ("train" in splits and deflated) + [4] * ("test" in splits) + [5] * (len(splits) == 2)
+    for network in NETWORKS:
+        for number in of_network:
+            figures[f"figure{number}-{network}"] = f"figure{number} --network {network}"
+        for number, dataset in product(of_spectrum, config["datasets"]):
+            name = f"figure{number}-{dataset}-{network}"
+            figures[name] = f"figure{number} --dataset {dataset} --network {network} {FIGURE_SIZES}"
+    return figures
+
+
+STUDY_FIGURES = study_figures()
 
 
 rule full_spectrum_tables:
@@ -63,14 +77,14 @@ rule full_spectrum_figure:
     log:
         f"{LOGS}/full_spectrum_figure/{{variant}}/{{figure}}.log",
     params:
-        sizes=flags(config["figures"]),
+        figure=lambda w: STUDY_FIGURES[w.figure],
     wildcard_constraints:
         variant="[^/]+",
-        figure="|".join(SUMMARIES + [r"figure[1-5]-[^/]+"]),
+        figure="|".join(map(re.escape, STUDY_FIGURES)),
     message:
         "Drawing {wildcards.figure}"
     shell:
-        "python {input.script} {wildcards.figure} --variant {wildcards.variant} --tables {STUDY} {params.sizes}"
+        "python {input.script} {params.figure} --variant {wildcards.variant} --tables {STUDY}"
         " --pdf {output.pdf} --png {output.png} --log {log}"
 
 
@@ -103,7 +117,7 @@ rule full_spectrum:
         expand(
             f"{FIGURES}/full_spectrum/{{variant}}/{{figure}}.{{format}}",
             variant=VARIANTS,
-            figure=OF_ONE_NETWORK + OF_ONE_SPECTRUM + SUMMARIES,
+            figure=STUDY_FIGURES,
             format=["pdf", "png"],
         ),
         expand(f"{STUDY}/{{table}}.parquet", table=STUDY_TABLES),

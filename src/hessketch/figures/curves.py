@@ -32,13 +32,15 @@ def density_limits(curves: pd.DataFrame, headroom: float = 0.05) -> tuple[float,
     return bottom, top * (top / bottom) ** (headroom / (1.0 - headroom))
 
 
-def draw_density(ax: Axes, curve: pd.DataFrame, colour: object, label: str | None = None) -> None:
+def draw_density(
+    ax: Axes, curve: pd.DataFrame, colour: object, label: str | None = None, linestyle: str = "-"
+) -> None:
     """One density on a logarithmic axis, with a band of one standard error where it is finite."""
     curve = curve.sort_values("eigenvalue")
     x, density, error = (curve[name].to_numpy() for name in ("eigenvalue", "density", "density_standard_error"))
     hidden = density_limits(curve)[0] / 1000.0  # zeros have no logarithm: the line leaves the panel there
     ax.set_yscale("log")
-    ax.plot(x, np.maximum(density, hidden), color=colour, label=label)
+    ax.plot(x, np.maximum(density, hidden), color=colour, label=label, linestyle=linestyle)
     if np.isfinite(error).all():
         low, high = np.maximum(density - error, hidden), np.maximum(density + error, hidden)
         ax.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)

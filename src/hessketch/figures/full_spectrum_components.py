@@ -16,7 +16,7 @@ from hessketch.figures.curves import (
     one_eigenvalue,
     spectrum_title,
 )
-from hessketch.studies.spectra import first_run, select
+from hessketch.studies.spectra import first_seed, select
 
 _OPERATORS = ("hessian", "ggn", "residual")
 _SIDES = ((1, "positive", "#000000"), (-1, "|negative|", "#D55E00"))
@@ -38,10 +38,10 @@ def figure4(
     `tails`. The residual is drawn without deflation, the others with it where there is one.
     """
     cell = {"dataset": dataset, "network": network, "examples_per_class": examples_per_class, "split": "test"}
-    curves = finest(first_run(select(density, **cell, estimator="lanczos")))
+    curves = finest(first_seed(select(density, **cell, estimator="lanczos")))
     curves = {operator: select(curves, operator=operator) for operator in _OPERATORS}
-    marks = first_run(select(eigenvalues, **cell)) if len(eigenvalues) else eigenvalues
-    fits = first_run(select(tails, **cell, operator="residual", deflated=False))
+    marks = first_seed(select(eigenvalues, **cell)) if len(eigenvalues) else eigenvalues
+    fits = first_seed(select(tails, **cell, operator="residual", deflated=False))
     figure = style.new_figure(7.0, 6.6)
     upper, lower = figure.add_gridspec(2, 1, height_ratios=(1.3, 1.0))
     stacks = upper.subgridspec(3, 2).subplots(sharex="col", sharey=True)

@@ -21,7 +21,7 @@ from hessketch.figures.curves import (
     one_eigenvalue,
     spectrum_title,
 )
-from hessketch.studies.spectra import first_run, largest_size, select
+from hessketch.studies.spectra import first_seed, largest_size, select
 
 COLUMNS_LIMIT = 4
 """More sample sizes than this stand below each other in `figure5`, not beside each other."""
@@ -40,8 +40,8 @@ def figure2(density: pd.DataFrame, eigenvalues: pd.DataFrame, network: str) -> F
 @style.styled
 def _hessians(density: pd.DataFrame, eigenvalues: pd.DataFrame, network: str, split: str) -> Figure:
     chosen = {"network": network, "operator": "hessian", "split": split}
-    curves = largest_size(first_run(select(density, **chosen, estimator="lanczos", deflated=False)))
-    marks = first_run(select(eigenvalues, **chosen)) if len(eigenvalues) else eigenvalues
+    curves = largest_size(first_seed(select(density, **chosen, estimator="lanczos", deflated=False)))
+    marks = first_seed(select(eigenvalues, **chosen)) if len(eigenvalues) else eigenvalues
     datasets = style.ordered(curves["dataset"])
     figure, axes = style.wrapped_grid(len(datasets))
     for ax, dataset, letter in zip(axes, datasets, letters(len(datasets)), strict=True):
@@ -60,8 +60,8 @@ def figure3(
     """Train Hessian with (top) and without (bottom) low-rank deflation (Papyan 2018, Figure 3)."""
     cell = {"dataset": dataset, "network": network, "examples_per_class": examples_per_class}
     chosen = {**cell, "operator": "hessian", "split": "train"}
-    curves = first_run(select(density, **chosen, estimator="lanczos"))
-    marks = first_run(select(eigenvalues, **chosen))
+    curves = first_seed(select(density, **chosen, estimator="lanczos"))
+    marks = first_seed(select(eigenvalues, **chosen))
     figure, rows = style.grid(2, 1, sharex=True)
     colour = style.COLOURS["hessian"]
     for (ax,), deflated, name in zip(rows, (True, False), ("with deflation", "without deflation"), strict=True):
@@ -86,8 +86,8 @@ def figure5(
     were taken out as stems at the height of one eigenvalue.
     """
     chosen = {"dataset": dataset, "network": network, "operator": "ggn"}
-    curves = finest(first_run(select(density, **chosen, estimator="lanczos")))
-    marks = first_run(select(eigenvalues, **chosen)) if len(eigenvalues) else eigenvalues
+    curves = finest(first_seed(select(density, **chosen, estimator="lanczos")))
+    marks = first_seed(select(eigenvalues, **chosen)) if len(eigenvalues) else eigenvalues
     tall = len(sizes) > COLUMNS_LIMIT
     shape, panel = ((len(sizes), 2), (3.3, 1.6)) if tall else ((2, len(sizes)), (2.6, 2.1))
     figure, axes = style.grid(*shape, (3.3, panel[1]) if len(sizes) == 1 else panel, sharey=True)

@@ -22,7 +22,7 @@ from matplotlib.ticker import (
 )
 
 from hessketch.figures import style
-from hessketch.studies.spectra import first_variant, largest_size
+from hessketch.studies.spectra import all_seeds, largest_size
 
 SIZES = "training examples per class"
 _LINES = {"train": "-", "test": "--"}
@@ -36,7 +36,7 @@ def outlier_count(outliers: pd.DataFrame) -> Figure:
     Where the data sets differ in their number of classes, a last panel shows the count of the Hessian's outliers
     at the largest size against the number of classes.
     """
-    outliers = first_variant(outliers)
+    outliers = all_seeds(outliers)
     cells = list(_cells(outliers))
     compare = outliers["classes"].nunique() > 1
     figure, axes = style.wrapped_grid(len(cells) + compare)
@@ -83,7 +83,7 @@ def outlier_positions(positions: pd.DataFrame) -> Figure:
     Filled circles are train, open diamonds test; the colour is the sample size. Pairs with a negative member have
     no place on logarithmic axes and are left out.
     """
-    positions = first_variant(positions)
+    positions = all_seeds(positions)
     positions = positions[(positions["hessian"] > 0) & (positions["ggn"] > 0)]
     sizes = positions["examples_per_class"]
     norm = LogNorm(sizes.min(), max(sizes.max(), sizes.min() + 1))
@@ -121,7 +121,7 @@ def _value_axes(ax: Axes, ends: list[float]) -> None:
 @style.styled
 def bulk_energy(components: pd.DataFrame) -> Figure:
     """Share of the Hessian's bulk energy in the GGN's bulk, the residual and their cross term, over sample size."""
-    components = first_variant(components)
+    components = all_seeds(components)
     parts = components[components["operator"] != "hessian"]
     cells = list(_cells(parts))
     figure, axes = style.grid(len(cells), 2, sharey="row")
@@ -140,7 +140,7 @@ def bulk_energy(components: pd.DataFrame) -> Figure:
 @style.styled
 def negative_mass(components: pd.DataFrame) -> Figure:
     """Share of eigenvalues below zero (left) and of bulk energy in them (right), over sample size, by operator."""
-    components = first_variant(components)
+    components = all_seeds(components)
     parts = components[components["operator"] != "cross"]
     cells = list(_cells(parts))
     figure, axes = style.grid(len(cells), 2)
@@ -159,7 +159,7 @@ def negative_mass(components: pd.DataFrame) -> Figure:
 @style.styled
 def accuracy(runs: pd.DataFrame) -> Figure:
     """Accuracy over sample size: the selected runs on train and test, every other rate's test accuracy in grey."""
-    runs = first_variant(runs)
+    runs = all_seeds(runs)
     cells = list(_cells(runs))
     figure, axes = style.wrapped_grid(len(cells))
     for ax, (name, cell) in zip(axes, cells, strict=True):

@@ -2,7 +2,10 @@
 
 import functools
 import io
+import math
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import ParamSpec
 
 import matplotlib as mpl
@@ -11,6 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+
+from hessketch.errors import InputError
+from hessketch.records import write_atomically
 
 _PALETTE = sns.color_palette("colorblind")
 COLOURS = {"hessian": _PALETTE[0], "ggn": _PALETTE[3], "residual": _PALETTE[2], "cross": _PALETTE[7]}
@@ -29,7 +35,9 @@ DATASETS = {
     "digits": "digits",
     "clusters": "Gaussian clusters",
 }
-NETWORKS = {"vgg11": "VGG11", "resnet18": "ResNet18", "mlp": "MLP"}
+NETWORKS = {"vgg11": "VGG11", "resnet18": "ResNet18", "resnet18_smooth": "ResNet18 (GELU)", "mlp": "MLP"}
+_NETWORK_LABEL = re.compile(r"(?P<network>.+)-(?P<norm>[^-]+)-w(?P<width>[0-9.]+(?:e-?[0-9]+)?)")
+FORMATS = (".pdf", ".png", ".svg")
 PANEL = (3.3, 2.3)
 """Width and height of one panel in inches: the column of a two-column page."""
 
@@ -76,6 +84,21 @@ def render(figure: Figure, format: str) -> bytes:
     return buffer.getvalue()
 
 
+def save_figure(figure: Figure, *paths: str | Path) -> tuple[Path, ...]:
+    """Writes the figure to each path in the format of its suffix (pdf, png, svg), whole or not at all.
+
+    Returns the paths. Raises InputError, before anything is written, for another suffix.
+    """
+    paths = tuple(Path(path) for path in paths)
+    for path in paths:
+        if path.suffix not in FORMATS:
+            raise InputError(f"{path}: no format for a figure; allowed suffixes: {', '.join(FORMATS)}")
+    for path in paths:
+        content = render(figure, path.suffix[1:])
+        write_atomically(path, lambda temporary, content=content: temporary.write_bytes(content))
+    return paths
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches that lays its parts out without overlap."""
     return Figure(figsize=(width, height), layout="constrained")
@@ -111,8 +134,25 @@ def ordered(datasets: Iterable[str]) -> list[str]:
 
 
 def network_name(network: str) -> str:
-    """Display name of a network."""
-    return NETWORKS.get(network, network)
+    """Display name of a network label such as `vgg11-batch-w0.0625` (`VGG11, width 1/16`) or of a bare name.
+
+    Batch norm and width 1, the paper's, are not said; names that are not in NETWORKS stay as they are.
+    """
+    label = _NETWORK_LABEL.fullmatch(network)
+    if label is None:
+        return NETWORKS.get(network, network)
+    parts = [NETWORKS.get(label["network"], label["network"])]
+    if label["norm"] != "batch":
+        parts.append("no norm" if label["norm"] == "none" else f"{label['norm']} norm")
+    if float(label["width"]) != 1.0:
+        parts.append(f"width {_width_text(float(label['width']))}")
+    return ", ".join(parts)
+
+
+def _width_text(width: float) -> str:
+    """1/16 for what is a whole number's inverse, else the decimal number."""
+    inverse = 1.0 / width
+    return f"1/{inverse:.0f}" if width < 1.0 and math.isclose(inverse, round(inverse)) else f"{width:g}"
 
 
 def colour_scale(norm: Normalize) -> ScalarMappable:

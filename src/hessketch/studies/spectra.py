@@ -6,13 +6,13 @@ from collections.abc import Iterable
 import pandas as pd
 
 from hessketch.errors import InputError
-from hessketch.runs import IDENTITY
+from hessketch.runs import IDENTITY, Run
 
 SPECTRUM_KEYS = (*IDENTITY, "split", "operator", "n", "p", "classes")
 """Columns that together name one spectrum: the run, the examples averaged over and the operator."""
 
-_CELL = ["dataset", "network", "examples_per_class"]
-_VARIANT = ["label_noise", "norm", "width", "loss", "trainer"]
+_MODEL = ["dataset", "network"]
+_SETTINGS = ["label_noise", "norm", "width", "loss"]
 
 
 def select(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -29,29 +29,64 @@ def select(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
     return frame
 
 
-def first_variant(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of one training variant, all seeds.
+def with_network_labels(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy whose `network` column holds `Run.network_label` (`vgg11-batch-w0.0625`) instead of the registry name.
 
-    A figure compares data sets, networks and sample sizes. Where the table holds more (label noise, norm,
-    width, loss, trainer), each (dataset, network) keeps the value that sorts first: the least noise, and so on.
+    Figures tell networks apart by this column alone, so it must say norm and width too. Once is enough: a second
+    call would add both again.
     """
-    return _keep_first(frame, ["dataset", "network"], _VARIANT)
+    return frame.assign(network=_run_property(frame, ["network", "norm", "width"], "network_label"))
 
 
-def first_run(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of one run for each (dataset, network, examples_per_class): first variant, first seed."""
-    return _keep_first(frame, _CELL, [*_VARIANT, "seed", "learning_rate"])
+def of_variant(frame: pd.DataFrame, variant: str) -> pd.DataFrame:
+    """Rows of one loss and label noise, named as by `Run.variant`: `cross_entropy`, `cross_entropy-noise0.1`.
+
+    An empty table stays empty (that of eigenvalues is, without deflation). Raises InputError, listing the variants
+    that exist, for one that has no row.
+    """
+    variants = _run_property(frame, ["loss", "label_noise"], "variant")
+    if len(frame) and variant not in set(variants):
+        present = ", ".join(sorted(set(variants)))
+        raise InputError(f"no rows of the variant {variant!r}; the table has {present}; choose one of these")
+    return frame[variants == variant]
 
 
-def _keep_first(frame: pd.DataFrame, groups: list[str], columns: list[str]) -> pd.DataFrame:
-    for column in columns:
-        frame = frame[frame[column] == frame.groupby(groups)[column].transform("min")]
-    return frame
+def _run_property(frame: pd.DataFrame, columns: list[str], name: str) -> pd.Series:
+    """A property of each row's `Run` that depends on the given columns only."""
+    combinations = frame[columns].drop_duplicates().to_dict("records")
+    runs = [Run(**{**dict.fromkeys(IDENTITY), **values}) for values in combinations]
+    texts = {tuple(values.values()): getattr(run, name) for values, run in zip(combinations, runs, strict=True)}
+    keys = zip(*(frame[column] for column in columns), strict=True)
+    return pd.Series([texts[key] for key in keys], index=frame.index, dtype=object)
+
+
+def all_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows that a figure over sample sizes may put together: every seed, of several trainers the first by name.
+
+    Data set and network must name the rest. Raises InputError where a data set and network has rows of several
+    label noises, norms, widths or losses, for a figure would mix them without saying so.
+    """
+    for column in _SETTINGS:
+        counts = frame.groupby(_MODEL)[column].nunique()
+        for dataset, network in counts.index[counts > 1]:
+            rows = frame[(frame["dataset"] == dataset) & (frame["network"] == network)]
+            present = ", ".join(map(str, sorted(rows[column].unique())))
+            raise InputError(
+                f"{network} on {dataset} has rows of several values of {column} ({present}); allowed: one; "
+                "choose a loss and noise by of_variant and name norms and widths apart by with_network_labels"
+            )
+    return frame[frame["trainer"] == frame.groupby(_MODEL)["trainer"].transform("min")]
+
+
+def first_seed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows that `all_seeds` keeps, those of the least seed of each data set, network and sample size."""
+    frame = all_seeds(frame)
+    return frame[frame["seed"] == frame.groupby([*_MODEL, "examples_per_class"])["seed"].transform("min")]
 
 
 def largest_size(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of the largest examples_per_class of each (dataset, network)."""
-    largest = frame.groupby(["dataset", "network"])["examples_per_class"].transform("max")
+    largest = frame.groupby(_MODEL)["examples_per_class"].transform("max")
     return frame[frame["examples_per_class"] == largest]
 
 

@@ -15,10 +15,10 @@ from hessketch.training.sgd import epoch_batches, train
 SETTINGS = TrainingSettings(learning_rate=0.05, epochs=6, batch_size=8)
 
 
-def _examples(count: int = 25, seed: int = 0) -> Examples:
+def _examples(count: int = 25, seed: int = 0, separation: float = 1.0) -> Examples:
     generator = torch.Generator().manual_seed(seed)
     targets = torch.randint(0, 3, (count,), generator=generator)
-    inputs = torch.randn(count, 5, generator=generator) + targets[:, None]
+    inputs = torch.randn(count, 5, generator=generator) + separation * targets[:, None]
     return Examples(inputs, targets, 3)
 
 
@@ -138,7 +138,7 @@ def test_the_test_set_is_evaluated_at_most_twenty_times_and_after_the_last_epoch
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "mean_squared_error"])
 def test_every_loss_is_learned(loss):
-    examples = _examples(60)
+    examples = _examples(60, separation=3.0)
     settings = replace(SETTINGS, epochs=60, learning_rate=0.1)
     result = train(_network(), loss, examples, examples, settings, 0)
     assert result.history[-1]["test_accuracy"] > 0.8
