@@ -10,7 +10,7 @@ from hessketch.errors import InputError
 CLUSTER_EXAMPLES_PER_CLASS = 1000  # of the synthetic Gaussian clusters, in train and in test alike
 CLUSTER_EXAMPLE = "clusters-k10-d50-s4"
 _MOST_CLUSTER_COORDINATES = 100_000  # classes x dimensions: both splits then take 0.8 GB
-_CLUSTERS = re.compile(r"clusters-k([0-9]+)-d([0-9]+)-s([0-9]+(?:\.[0-9]+)?)")
+_CLUSTERS = re.compile(r"clusters-k([0-9]{1,9})-d([0-9]{1,9})-s([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 
 _IDX_FILES = (
     "train-images-idx3-ubyte",
@@ -55,7 +55,7 @@ DATASETS: dict[str, Dataset] = {
             train_per_class=(128, 132, 127, 133, 131, 132, 131, 129, 124, 130),
             test_per_class=(50,) * 10,
             mean=(0.3054,),
-            std=(0.3764,),
+            std=(0.3758,),
             embedded=True,
         ),
         Dataset(
@@ -121,7 +121,7 @@ def describe(name: str) -> Dataset:
         classes, dimensions, _ = parse_clusters(name)
         per_class = (CLUSTER_EXAMPLES_PER_CLASS,) * classes
         return Dataset(name, classes, 0, dimensions, per_class, per_class, embedded=True)
-    close = difflib.get_close_matches(name, [*DATASETS, CLUSTER_EXAMPLE], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), [*DATASETS, CLUSTER_EXAMPLE], n=1, cutoff=0.5)
     raise InputError(
         f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}, or Gaussian clusters such as {CLUSTER_EXAMPLE}"
         + (f"; nearest valid name: {close[0]}" if close else "")

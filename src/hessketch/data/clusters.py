@@ -16,7 +16,8 @@ def cluster_centres(classes: int, dimensions: int, separation: float, seed: int)
     centres = torch.randn(classes, dimensions, generator=generator, dtype=torch.float64)
     if dimensions >= classes:
         centres = torch.linalg.qr(centres.T).Q.T.contiguous()
-    return centres * (separation / torch.pdist(centres).square().mean().sqrt())
+    mean_square = (centres - centres.mean(0)).square().sum() * 2 / (classes - 1)  # over all pairs, without listing them
+    return centres * (separation / mean_square.sqrt())
 
 
 def gaussian_clusters(

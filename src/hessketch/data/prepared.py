@@ -94,4 +94,4 @@ def normalise(images: Tensor, dataset: Dataset) -> Tensor:
         return images.float()
     mean = torch.tensor(dataset.mean).view(-1, 1, 1)
     std = torch.tensor(dataset.std).view(-1, 1, 1)
-    return images.float().div_(255).sub_(mean).div_(std)
+    return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)

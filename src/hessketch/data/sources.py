@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ Raw = dict[str, tuple[Tensor, Tensor]]
 
 _DIGITS_SPLIT_SEED = 0
 _READER_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+_FAILED_DOWNLOADS = (OSError, EOFError, zlib.error, tarfile.TarError, HTTPException, RuntimeError)  # URLError: OSError
 _UNREADABLE = (OSError, EOFError, zlib.error, AssertionError, ValueError, TypeError, RuntimeError, KeyError)
 
 
@@ -35,7 +38,7 @@ def read_raw(name: str, folder: str | Path, download: bool = False) -> Raw:
     if name not in _READER_CLASSES:
         raise InputError(f"{name} has no raw files; allowed: digits, {', '.join(_READER_CLASSES)}")
     found = local_files(name, folder) or _download(dataset, Path(folder), download)
-    read = _read_idx if raw_file(found, "train-images-idx3-ubyte") and dataset.side == 28 else _read_cifar
+    read = _read_cifar if name.startswith("cifar") else _read_idx
     return _check(read(dataset, found), dataset, str(found))
 
 
@@ -44,15 +47,16 @@ def _reader_class(name: str):
 
 
 def _download(dataset: Dataset, folder: Path, allowed: bool) -> Path:
-    missing = f"{folder} holds no files of {dataset.name}, expected there: {', '.join(dataset.files)}"
-    remedy = f"put the files into {folder}, or run once where {dataset.download_host} can be reached"
+    missing = f"{folder} does not hold the files of {dataset.name}, all expected there: {', '.join(dataset.files)}"
+    remedy = f"put the files into {folder}, or allow the download where {dataset.download_host} can be reached"
     if not allowed:
         raise InputError(f"{missing}; a download was not allowed; {remedy}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _reader_class(dataset.name)(root=str(folder), download=True)
-    except (OSError, EOFError, RuntimeError) as error:  # urllib's errors are OSErrors
-        raise InputError(f"{missing}; the download failed ({error}); {remedy}") from error
+    except _FAILED_DOWNLOADS as error:
+        reason = " ".join(str(error).split())  # torchvision's text has a line for each mirror
+        raise InputError(f"{missing}; the download failed ({reason}); {remedy}") from error
     found = local_files(dataset.name, folder)
     if found is None:
         raise InputError(f"{missing}; the download did not bring them; {remedy}")
@@ -64,7 +68,8 @@ def _damaged(path: Path, error: object) -> InputError:
         remedy = "reinstall the system package that holds it"
     else:
         remedy = "replace it, or delete it and run again: it will be downloaded anew"
-    return InputError(f"{path}: cannot be read, it is damaged or cut short ({error}); {remedy}")
+    reason = str(error) or type(error).__name__  # torchvision's assertions carry no text
+    return InputError(f"{path}: cannot be read, it is damaged or cut short ({reason}); {remedy}")
 
 
 def _read_idx(dataset: Dataset, folder: Path) -> Raw:
@@ -142,6 +147,6 @@ def _check(raw: Raw, dataset: Dataset, origin: str) -> Raw:
             raise InputError(
                 f"{origin}: the {split} files hold {len(images)} images of shape {tuple(images.shape[1:])} and "
                 f"{len(labels)} labels, by class {counts}; expected {sum(expected)} of shape {shape}, by class "
-                f"{list(expected)}; they are not {dataset.name}'s own files: replace them"
+                f"{list(expected)}; they are not {dataset.name}'s own files: replace them, or move them elsewhere"
             )
     return raw

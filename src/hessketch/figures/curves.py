@@ -32,9 +32,7 @@ def density_limits(curves: pd.DataFrame, headroom: float = 0.05) -> tuple[float,
     return bottom, top * (top / bottom) ** (headroom / (1.0 - headroom))
 
 
-def draw_density(
-    ax: Axes, curve: pd.DataFrame, colour: object, label: str | None = None, linestyle: str = "-"
-) -> None:
+def draw_density(ax: Axes, curve: pd.DataFrame, colour: object, label: str | None = None, linestyle: str = "-") -> None:
     """One density on a logarithmic axis, with a band of one standard error where it is finite."""
     curve = curve.sort_values("eigenvalue")
     x, density, error = (curve[name].to_numpy() for name in ("eigenvalue", "density", "density_standard_error"))
@@ -74,5 +72,5 @@ def spectrum_title(rows: pd.DataFrame, letter: str = "") -> str:
 
 
 def letters(count: int) -> list[str]:
-    """`(a)`, `(b)`, ... for up to 26 panels, none beyond."""
-    return [f"({chr(ord('a') + i)})" if count <= 26 else "" for i in range(count)]
+    """`(a)`, `(b)`, ... for 2 to 26 panels; nothing for one panel or for more."""
+    return [f"({chr(ord('a') + i)})" if 1 < count <= 26 else "" for i in range(count)]

@@ -4,6 +4,7 @@ import functools
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ParamSpec
@@ -33,7 +34,6 @@ DATASETS = {
     "cifar10": "CIFAR10",
     "cifar100": "CIFAR100",
     "digits": "digits",
-    "clusters": "Gaussian clusters",
 }
 NETWORKS = {"vgg11": "VGG11", "resnet18": "ResNet18", "resnet18_smooth": "ResNet18 (GELU)", "mlp": "MLP"}
 _NETWORK_LABEL = re.compile(r"(?P<network>.+)-(?P<norm>[^-]+)-w(?P<width>[0-9.]+(?:e-?[0-9]+)?)")
@@ -153,6 +153,11 @@ def _width_text(width: float) -> str:
     """1/16 for what is a whole number's inverse, else the decimal number."""
     inverse = 1.0 / width
     return f"1/{inverse:.0f}" if width < 1.0 and math.isclose(inverse, round(inverse)) else f"{width:g}"
+
+
+def wrapped(title: str) -> str:
+    """A title broken at spaces into lines that fit over one panel of width PANEL[0]."""
+    return textwrap.fill(title, 44, break_long_words=False, break_on_hyphens=False)
 
 
 def colour_scale(norm: Normalize) -> ScalarMappable:
