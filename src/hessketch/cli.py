@@ -38,6 +38,17 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
 
 
+def add_save_every(parser: argparse.ArgumentParser) -> None:
+    """How much work a kill may lose. Also by environment variable: a flag of a rule would retrain what is done."""
+    parser.add_argument(
+        "--save-every",
+        type=float,
+        default=float(os.environ.get("HESSKETCH_SAVE_EVERY", 30)),
+        metavar="SECONDS",
+        help="least time between saved states of the training (default: $HESSKETCH_SAVE_EVERY or 30)",
+    )
+
+
 def device_from(arguments: argparse.Namespace):
     """The torch device that the flags ask for, prepared for repeatable numbers."""
     from hessketch.devices import prepare_device

@@ -40,7 +40,7 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if "const" in schema:
-        return f"the word {schema['const']}"
+        return f"the word {schema['const']}" if isinstance(schema["const"], str) else str(schema["const"])
     kinds = {"integer": "a whole number", "number": "a number", "array": "a list", "object": "a mapping"}
     words = [kinds.get(schema.get("type"), {"string": "text", "boolean": "true or false"}.get(schema.get("type"), ""))]
     limits = {
@@ -121,6 +121,10 @@ def _structure_problems(config: Mapping[str, Any]) -> Iterator[str]:
             for network in names:
                 if network in ("vgg11", "resnet18", "resnet18_smooth"):
                     yield f"networks: {network} needs images, {dataset} holds vectors; allowed there: mlp"
+    spectrum = _mapping(config.get("spectrum"))
+    steps, points = spectrum.get("lanczos_steps", 256), spectrum.get("grid_points", 1024)
+    if type(steps) is int and type(points) is int and points < steps:
+        yield f"spectrum.grid_points: {points} given; allowed: at least as many as the {steps} lanczos_steps"
     training = _mapping(config.get("training"))
     for epoch in training.get("checkpoint_epochs") or []:
         for dataset, settings in _mapping(config.get("datasets")).items():

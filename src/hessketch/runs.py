@@ -75,7 +75,7 @@ class Run:
 
 Run.PATTERN = "dataset/noise0/n100/network-norm-w1/loss/trainer[/lr0.1]/seed0"
 IDENTITY = tuple(field.name for field in fields(Run))
-_NUMBER = r"[0-9.]+(?:e-?[0-9]+)?"
+_NUMBER = r"[0-9.]+(?:e[+-][0-9]+)?"
 _PATTERN = re.compile(
     r"(?P<dataset>[^/]+)/noise(?P<label_noise>" + _NUMBER + r")/n(?P<examples_per_class>[0-9]+|all)/"
     r"(?P<network>[^/]+)-(?P<norm>[^/-]+)-w(?P<width>" + _NUMBER + r")/(?P<loss>[^/]+)/(?P<trainer>[^/]+)/"

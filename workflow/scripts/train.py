@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hessketch.cli import add_device, add_settings, device_from, run_job, settings_from
+from hessketch.cli import add_device, add_save_every, add_settings, device_from, run_job, settings_from
 from hessketch.training.settings import TrainingSettings
 
 
@@ -20,6 +20,7 @@ def train(arguments: argparse.Namespace, progress) -> None:
         settings,
         arguments.output,
         device=device_from(arguments),
+        save_every_seconds=arguments.save_every,
         checkpoint_epochs=arguments.checkpoint_epochs,
         progress=progress,
     )
@@ -32,6 +33,7 @@ parser.add_argument("--output", type=Path, required=True, help="folder to write 
 parser.add_argument("--checkpoint-epochs", type=int, nargs="*", default=[], help="epochs whose weights are kept")
 parser.add_argument("--log", help="log file")
 add_settings(parser, TrainingSettings, skip=("learning_rate",))
+add_save_every(parser)
 add_device(parser)
 
 if __name__ == "__main__":

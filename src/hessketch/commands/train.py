@@ -10,7 +10,7 @@ example:
 import argparse
 from pathlib import Path
 
-from hessketch.cli import add_device, add_settings, device_from, settings_from
+from hessketch.cli import add_device, add_save_every, add_settings, device_from, settings_from
 from hessketch.curvature.losses import LOSSES
 from hessketch.training.settings import TrainingSettings
 
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss", default="cross_entropy", choices=list(LOSSES), help="(default: cross_entropy)")
     parser.add_argument("--output", type=Path, required=True, help="folder to write into")
     add_settings(parser, TrainingSettings)
+    add_save_every(parser)
     add_device(parser)
 
 
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace, progress) -> None:
         settings,
         arguments.output,
         device=device_from(arguments),
+        save_every_seconds=arguments.save_every,
         progress=progress,
     )
     print(f"weights: {arguments.output / 'model.safetensors'}\nrecord:  {arguments.output / 'record.json'}")

@@ -49,7 +49,7 @@ def _hessians(density: pd.DataFrame, eigenvalues: pd.DataFrame, network: str, sp
         draw_density(ax, curve, style.COLOURS["hessian"])
         _mark(ax, marks, curve, "hessian")
         ax.set(title=spectrum_title(curve, letter), xlabel=EIGENVALUE, ylabel=DENSITY, ylim=density_limits(curve))
-    figure.suptitle(style.wrapped(f"{style.network_name(network)}: {split} Hessian"), fontsize=9)
+    figure.suptitle(style.title_lines(f"{style.network_name(network)}: {split} Hessian"), fontsize=9)
     return figure
 
 
@@ -70,7 +70,7 @@ def figure3(
         _mark(ax, marks, curve, "hessian", stems=deflated)
         ax.set(ylabel=DENSITY, ylim=density_limits(curve))
         ax.text(0.98, 0.95, name, transform=ax.transAxes, ha="right", va="top", fontsize=8)
-    rows[0][0].set_title(f"{style.wrapped(style.network_name(network))}\n{spectrum_title(curves)}")
+    rows[0][0].set_title(f"{style.title_lines(style.network_name(network))}\n{spectrum_title(curves)}")
     rows[1][0].set(xlabel=EIGENVALUE)
     return figure
 
@@ -104,7 +104,7 @@ def figure5(
     for row in axes:
         row[0].set(ylabel=DENSITY, ylim=density_limits(curves))
     title = f"{style.dataset_name(dataset)}, {style.network_name(network)}: GGN"
-    figure.suptitle(style.wrapped(title) if len(sizes) == 1 else title, fontsize=9)
+    figure.suptitle(style.title_lines(title) if len(sizes) == 1 else title, fontsize=9)
     return figure
 
 

@@ -47,7 +47,7 @@ def outlier_count(outliers: pd.DataFrame) -> Figure:
         ax.text(1.0, classes, "$C$", transform=ax.get_yaxis_transform(), va="center", color="0.4", fontsize=7)
         _operator_lines(ax, cell, "outlier_count")
         top = max(classes, cell["outlier_count"].max())
-        ax.set(title=style.wrapped(name), ylabel="outliers", ylim=(-0.04 * top, 1.12 * top))
+        ax.set(title=style.title_lines(name), ylabel="outliers", ylim=(-0.04 * top, 1.12 * top))
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     if compare:
         _against_classes(axes[-1], largest_size(outliers))
@@ -91,7 +91,7 @@ def outlier_positions(positions: pd.DataFrame) -> Figure:
     figure, axes = style.wrapped_grid(len(cells), panel=(3.3, 2.8))
     for ax, (name, cell) in zip(axes, cells, strict=True):
         _draw_positions(ax, cell, norm)
-        ax.set(title=style.wrapped(name), xlabel="GGN eigenvalue", ylabel="Hessian eigenvalue")
+        ax.set(title=style.title_lines(name), xlabel="GGN eigenvalue", ylabel="Hessian eigenvalue")
         ax.legend(loc="upper left")
     if sizes.nunique() > 1:
         bar = figure.colorbar(style.colour_scale(norm), ax=axes, label=SIZES, shrink=0.8)
@@ -140,7 +140,7 @@ def bulk_energy(components: pd.DataFrame) -> Figure:
             for level in (0.0, 1.0):
                 ax.axhline(level, color="0.75", linewidth=0.8, zorder=0)
             _operator_lines(ax, cell[cell["split"] == split], "bulk_energy_share", dashed=False)
-            ax.set(title=style.wrapped(f"{name}, {split}"))
+            ax.set(title=style.title_lines(f"{name}, {split}"))
             ax.yaxis.set_major_formatter(PercentFormatter(1.0))
         row[0].set_ylabel("share of bulk energy")
     _legend_below(figure, axes[0][0])
@@ -158,7 +158,7 @@ def negative_mass(components: pd.DataFrame) -> Figure:
     for row, (name, cell) in zip(axes, cells, strict=True):
         for ax, (column, label) in zip(row, quantities.items(), strict=True):
             _operator_lines(ax, cell, column)
-            ax.set(title=style.wrapped(name), ylabel=label)
+            ax.set(title=style.title_lines(name), ylabel=label)
             ax.yaxis.set_major_formatter(PercentFormatter(1.0))
             top = max(ax.get_ylim()[1], 1e-12)
             ax.set_ylim(-0.04 * top, top)
@@ -182,7 +182,7 @@ def accuracy(runs: pd.DataFrame) -> Figure:
         _line(ax, chosen, "test_accuracy", color=style.COLOURS["hessian"], marker="o", markersize=3.5, label="test")
         _line(ax, chosen, "train_accuracy", color="0.25", linestyle="--", label="train")
         _size_axis(ax, cell["examples_per_class"])
-        ax.set(title=style.wrapped(name), ylabel="accuracy", ylim=(0.0, 1.04))
+        ax.set(title=style.title_lines(name), ylabel="accuracy", ylim=(0.0, 1.04))
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     _legend_below(figure, axes[0])
     return figure

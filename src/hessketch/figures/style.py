@@ -155,9 +155,11 @@ def _width_text(width: float) -> str:
     return f"1/{inverse:.0f}" if width < 1.0 and math.isclose(inverse, round(inverse)) else f"{width:g}"
 
 
-def wrapped(title: str) -> str:
-    """A title broken at spaces into lines that fit over one panel of width PANEL[0]."""
-    return textwrap.fill(title, 44, break_long_words=False, break_on_hyphens=False)
+def title_lines(title: str) -> str:
+    """A title broken after commas, where there are any, into lines that fit over one panel of width PANEL[0]."""
+    unbroken = ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in title.split(", "))
+    lines = textwrap.wrap(unbroken, 38, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def colour_scale(norm: Normalize) -> ScalarMappable:

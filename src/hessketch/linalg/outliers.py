@@ -34,7 +34,7 @@ def count_outliers(eigenvalues: np.ndarray, significance: float = 0.01) -> int:
     - boundaries are r <= K/2 with at least 8 gaps below. If the smallest p-value is below significance / (number of
       boundaries), 1 ... r are outliers; the rest is numbered from 1 again and tested so, until nothing is rejected.
 
-    Thus `significance` bounds the probability to report any outlier of a bulk that has none. Measured at 0.01 with
+    Thus `significance` is about the probability to report any outlier of a bulk that has none. Measured at 0.01 with
     the leading 50 of 2000 independent values: 1% (Pareto, exponents 1.6 and 3), 0.2% (exponential); of 200 x 200
     Wigner and Marchenko-Pastur matrices: none of 900. Ten spikes whose smallest is f times the bulk's edge, in
     these: counted exactly always at f = 1.5 (Wigner, Marchenko-Pastur), in 98% at f = 2 (exponential), in 67% at

@@ -53,6 +53,7 @@ def train_run(
     *,
     device: torch.device,
     checkpoint_epochs: list[int] | None = None,
+    save_every_seconds: float = 30.0,
     progress: Progress | None = None,
 ) -> dict:
     """Trains a run and writes `model.safetensors`, `history.parquet` and `record.json` into `output`; the record.
@@ -83,6 +84,7 @@ def train_run(
         settings,
         derive_seed(run.seed, run.path, "batch order"),
         resume_file=output / "resume.safetensors",
+        save_every_seconds=save_every_seconds,
         checkpoint=checkpoint,
         progress=progress.stage("epoch"),
     )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hessketch.data.clusters import cluster_centres, gaussian_clusters
@@ -10,6 +10,7 @@ from hessketch.data.clusters import cluster_centres, gaussian_clusters
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 12), st.integers(0, 20), st.floats(0.1, 50), st.integers(0, 2**40))
+@example(classes=10, more=0, separation=4.0, seed=0)
 def test_with_enough_dimensions_every_two_centres_are_exactly_the_separation_apart(classes, more, separation, seed):
     centres = cluster_centres(classes, classes + more, separation, seed)
     distances = torch.pdist(centres)

@@ -155,7 +155,8 @@ DAMAGES = {
     "only a header": lambda data: data[:16],
     "cut short": lambda data: data[:-1],
     "too long": lambda data: data + b"\0",
-    "another type": lambda data: data[:2] + b"\x0d" + data[3:],
+    "signed bytes": lambda data: data[:2] + b"\x09" + data[3:],
+    "floats": lambda data: data[:2] + b"\x0d" + data[3:],
     "an unknown type": lambda data: data[:2] + b"\x0a" + data[3:],
     "another number of dimensions": lambda data: data[:3] + b"\x07" + data[4:],
     "a web page": lambda data: b"<!DOCTYPE html><html>not found</html>",
@@ -186,9 +187,11 @@ def test_a_truncated_gzip_is_named_with_what_to_do(tmp_path, small, kept):
 def test_a_gzip_with_a_flipped_bit_or_of_another_format_is_damaged(tmp_path, small):
     write_idx(tmp_path, small("mnist"), compressed=True)
     path = tmp_path / f"{TRAIN_IMAGES}.gz"
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    for content in (bytes(data), b"<html>not found</html>"):
+    data = path.read_bytes()
+    half = len(data) // 2
+    flipped = data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
+    no_deflate = data[:10] + b"\xff" * 8 + data[18:]  # a good gzip header, then no known kind of block
+    for content in (flipped, no_deflate, b"<html>not found</html>"):
         path.write_bytes(content)
         with pytest.raises(InputError, match=rf"{path}: cannot be read, it is damaged"):
             read_raw("mnist", tmp_path)
@@ -333,11 +336,15 @@ def fewer_labels(content):
     content["test"] = (content["test"][0], content["test"][1][:-1])
 
 
+def fewer_images(content):
+    content["test"] = (content["test"][0][:-1], content["test"][1])
+
+
 def other_shape(content):
     content["train"] = (content["train"][0][..., :27], content["train"][1])
 
 
-@pytest.mark.parametrize("change", [foreign_counts, foreign_label, fewer_labels, other_shape])
+@pytest.mark.parametrize("change", [foreign_counts, foreign_label, fewer_labels, fewer_images, other_shape])
 def test_files_of_other_counts_labels_or_shapes_are_not_taken_for_the_data_set(tmp_path, small, change):
     content = small("mnist")
     change(content)

@@ -83,11 +83,13 @@ def test_every_balanced_subset_has_exactly_the_fraction_of_wrong_labels(labels, 
         assert wrong.bincount(minlength=classes).tolist() == [per_class * percent // 100] * classes
 
 
-@pytest.mark.parametrize("percent", [1, 7, 10, 29, 30, 57, 58, 70, 99])
+@pytest.mark.parametrize("percent", [7, 29, 57, 58])
 def test_products_that_floats_round_down_lose_no_wrong_label(percent):
-    labels = torch.zeros(1000, dtype=torch.int64)
+    labels = torch.zeros(200, dtype=torch.int64)
     noisy = noisy_labels(labels, percent / 100, 10, seed=0)
-    assert (noisy != 0).sum().item() == 10 * percent  # 100 * 0.29 is 28.999... in floats
+    for per_class in range(1, 201):
+        wrong = noisy[balanced_subset(labels, per_class, seed=0)] != 0
+        assert wrong.sum().item() == per_class * percent // 100  # 100 * 0.29 is 28.999... in floats
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,0 +1,101 @@
+"""A copy of the project in a temporary folder, in which the real Snakefile runs on tiny profiles."""
+
+import os
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "profile": "tiny",
+    "device": "cpu",
+    "seeds": [0],
+    "datasets": {
+        "digits": {
+            "examples_per_class": [3, 6],
+            "test_examples_per_class": 2,
+            "learning_rates": [0.05, 0.02],
+            "epochs": 3,
+        }
+    },
+    "networks": [{"name": "vgg11", "norm": "batch", "width": 0.015625}],
+    "losses": ["cross_entropy"],
+    "training": {"batch_size": 16, "checkpoint_epochs": [1]},
+    "spectrum": {
+        "normalization_steps": 4,
+        "lanczos_steps": 12,
+        "grid_points": 64,
+        "deflation_rank": 2,
+        "deflation_iterations": 2,
+        "kpm_moments": 8,
+        "reorthogonalize": True,
+    },
+    "figures": {"figure3_examples_per_class": 3, "figure4_examples_per_class": 6},
+}
+
+
+class Project:
+    """The copied project: runs snakemake in it, with one config file."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("Snakefile", "workflow", "config", "profiles", "notebooks", "src"):
+            source = ROOT / name
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=ignored)
+            else:
+                shutil.copy(source, folder / name)
+
+    def configure(self, **changes) -> dict:
+        """Writes config/tiny.yaml: TINY with top-level keys replaced."""
+        config = {**deepcopy(TINY), **changes}
+        (self.folder / "config/tiny.yaml").write_text(yaml.safe_dump(config))
+        return config
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
+        """`python -m snakemake ARGUMENTS --configfile config/tiny.yaml` in a process group of its own."""
+        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "config/tiny.yaml"]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(self.folder / "src"), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        """Runs it to its end; `stdout` holds both streams."""
+        process = self.start(*arguments, **environment)
+        output, _ = process.communicate(timeout=400)
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+    def made(self) -> list[str]:
+        """Files that a run has written, besides Snakemake's own."""
+        folders = [self.folder / name for name in ("results", "figures", "resources", "logs", "data")]
+        return sorted(str(p.relative_to(self.folder)) for f in folders if f.exists() for p in f.rglob("*") if p.is_file())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Project, str]:
+    """A project whose tiny profile has run to the end, and what Snakemake said."""
+    project = Project(tmp_path_factory.mktemp("finished"))
+    project.configure()
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout[-6000:]
+    return project, done.stdout
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    """A project in which nothing has run."""
+    made = Project(tmp_path)
+    made.configure()
+    return made

@@ -1,0 +1,116 @@
+"""The real Snakefile on a tiny profile of real images: everything is made, nothing is made twice."""
+
+import re
+
+import numpy as np
+
+from hessketch.records import read_record, read_table, read_tensors
+
+CELL = "digits/noise0/n6/vgg11-batch-w0.015625/cross_entropy/sgd/seed0"
+RUN = CELL.replace("seed0", "lr0.05/seed0")
+
+
+def test_every_figure_and_table_of_the_study_is_there(finished):
+    project, _ = finished
+    figures = {path.name for path in (project.folder / "figures/tiny/full_spectrum/cross_entropy").iterdir()}
+    label = "vgg11-batch-w0.015625"
+    names = [f"figure{i}-{label}" for i in (1, 2)] + [f"figure{i}-digits-{label}" for i in (3, 4, 5)]
+    names += ["accuracy", "outlier_count", "outlier_positions", "bulk_energy", "negative_mass"]
+    assert figures == {f"{name}.{kind}" for name in names for kind in ("pdf", "png")}
+    tables = {path.name for path in (project.folder / "results/tiny/full_spectrum").iterdir()}
+    assert {"density.parquet", "outliers.parquet", "tails.parquet", "table1.csv", "notebook.html"} <= tables
+
+
+def test_the_banner_names_profile_jobs_by_stage_and_device(finished):
+    _, said = finished
+    assert re.search(r"profile tiny: .*4 train.*4 spectrum", said)
+    assert "device: CPU" in said
+
+
+def test_the_largest_eigenvalues_of_hessian_and_ggn_differ_by_at_most_the_residuals_norm(finished):
+    """Weyl's inequality on what the jobs stored, for Hessian = GGN + residual (Ritz values are slightly inside)."""
+    project, _ = finished
+    ritz = read_table(project.folder / f"results/tiny/spectra/{CELL}/train/ritz.parquet")
+    raw = ritz[~ritz["deflated"]]
+    assert set(raw["operator"]) == {"hessian", "ggn", "residual"}
+    assert np.allclose(raw.groupby("operator")["weight"].sum(), 1)
+    largest = raw.groupby("operator")["ritz_value"].max()
+    norm_of_residual = raw.loc[raw["operator"] == "residual", "ritz_value"].abs().max()
+    assert abs(largest["hessian"] - largest["ggn"]) <= 1.05 * norm_of_residual
+
+
+def test_runs_and_spectra_carry_their_record(finished):
+    project, _ = finished
+    spectrum = read_record(project.folder / f"results/tiny/spectra/{CELL}/test/record.json")
+    run = read_record(project.folder / f"results/tiny/runs/{RUN}/record.json")
+    assert run["status"] == "finished" and run["n"] == 60 and run["p"] == spectrum["p"]
+    assert spectrum["n"] == 20 and spectrum["split"] == "test"
+    for record in (run, spectrum):
+        assert record["environment"]["packages"]["torch"]
+        assert sum(int(np.prod(shape)) for shape in record["parameter_order"].values()) == record["p"]
+        assert record["wall_seconds"] > 0 and record["peak_memory_mib"] > 0
+
+
+def test_the_checkpoint_of_the_chosen_epoch_is_kept(finished):
+    project, _ = finished
+    _, metadata = read_tensors(project.folder / f"results/tiny/runs/{RUN}/epoch1.safetensors")
+    assert metadata["epoch"] == 1
+
+
+def test_the_selected_rate_has_the_best_test_accuracy(finished):
+    project, _ = finished
+    selection = read_record(project.folder / f"results/tiny/selected/{CELL}/selection.json")
+    best = max(c["test_accuracy"] for c in selection["candidates"])
+    chosen = next(c for c in selection["candidates"] if c["learning_rate"] == selection["learning_rate"])
+    assert chosen["test_accuracy"] == best
+
+
+def test_jobs_write_calm_logs(finished):
+    project, _ = finished
+    log = (project.folder / f"logs/tiny/train/{RUN}.log").read_text()
+    assert re.search(r"^\d\d:\d\d:\d\d epoch 3/3, took", log, re.MULTILINE)
+    assert "\r" not in log and "\x1b" not in log
+
+
+def test_a_second_call_has_nothing_to_do_even_after_touching_the_code(finished):
+    """Code is compared by content, so that a git checkout retrains nothing."""
+    project, _ = finished
+    (project.folder / "src/hessketch/training/sgd.py").touch()
+    (project.folder / "workflow/scripts/train.py").touch()
+    again = project.snakemake()
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout
+
+
+def test_an_edit_of_the_figures_redraws_and_retrains_nothing(finished):
+    project, _ = finished
+    path = project.folder / "src/hessketch/figures/style.py"
+    original = path.read_text()
+    path.write_text(original + "\n# another look\n")
+    planned = project.snakemake("-n")
+    path.write_text(original)
+    stages = dict(re.findall(r"^(\w+) +(\d+)$", planned.stdout, re.MULTILINE))
+    assert "full_spectrum_figure" in stages
+    assert not {"train", "spectrum", "full_spectrum_tables"} & set(stages)
+
+
+def test_the_report_is_one_self_contained_page_with_every_figure(finished):
+    project, _ = finished
+    done = project.snakemake("--report", "results/tiny/report.html")
+    assert done.returncode == 0, done.stdout[-3000:]
+    page = (project.folder / "results/tiny/report.html").read_text()
+    assert page.count("data:image/png;base64") >= 10
+    assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="https?:', page)
+
+
+def test_a_damaged_result_is_named_with_what_to_delete(finished):
+    project, _ = finished
+    path = project.folder / f"results/tiny/spectra/{CELL}/test/density.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    failed = project.snakemake("--forcerun", "full_spectrum_tables", "--until", "full_spectrum_tables")
+    path.write_bytes(whole)
+    assert failed.returncode != 0
+    assert f"spectra/{CELL}/test/density.parquet: cannot be read, it is damaged" in failed.stdout
+    assert "delete it and run the same command again" in failed.stdout
+    assert project.snakemake().returncode == 0

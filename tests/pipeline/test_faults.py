@@ -1,0 +1,126 @@
+"""Bad input stops before the first job and writes nothing; a killed run resumes to the same result."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, TINY
+
+from hessketch.records import read_record, read_tensors
+
+
+def dataset(**changes):
+    return {"digits": {**TINY["datasets"]["digits"], **changes}}
+
+
+BAD = {
+    "unknown key": ({"sedes": [0]}, "sedes: unknown key; allowed: .*nearest valid name: seeds"),
+    "unknown data set": ({"datasets": {"digit": dataset()["digits"]}}, "nearest valid name: digits"),
+    "unknown network": ({"networks": [{"name": "vgg"}]}, "nearest valid name: vgg11"),
+    "YAML's text": ({"datasets": dataset(learning_rates=["1e-2"])}, "YAML reads 1e-2 as text, write 0.01"),
+    "too many examples": ({"datasets": dataset(examples_per_class=[999])}, "999 given, the smallest class has 124"),
+    "rate of zero": ({"datasets": dataset(learning_rates=[0])}, "0 given; allowed: a number above 0"),
+    "empty list": ({"losses": []}, "losses: empty"),
+}
+
+
+@pytest.mark.parametrize(("changes", "line"), BAD.values(), ids=BAD.keys())
+def test_a_bad_config_stops_at_once_and_writes_nothing(project, changes, line):
+    project.configure(**changes)
+    stopped = project.snakemake()
+    assert stopped.returncode != 0
+    assert re.search(line, stopped.stdout), stopped.stdout
+    assert "Traceback" not in stopped.stdout
+    assert project.made() == []
+
+
+def test_missing_data_without_network_stop_before_the_first_job(project):
+    """A host that does not resolve stands for a machine without network."""
+    catalog = project.folder / "src/hessketch/data/catalog.py"
+    text = catalog.read_text().replace("ossci-datasets.s3.amazonaws.com", "nowhere.invalid")
+    catalog.write_text(text)
+    mnist = {"mnist": dataset()["digits"], **dataset()}
+    project.configure(datasets=mnist, data_folder="my_data")
+    stopped = project.snakemake()
+    assert stopped.returncode != 0
+    assert "data_folder: my_data holds no files of mnist (train-images-idx3-ubyte" in stopped.stdout
+    assert "Traceback" not in stopped.stdout
+    assert project.made() == []
+    again = project.snakemake("-n")  # the lock was released
+    assert again.returncode == 0
+
+
+def test_a_results_folder_that_cannot_be_written_stops_before_the_first_job(project):
+    (project.folder / "results").write_text("a file where a folder should be")
+    stopped = project.snakemake()
+    assert stopped.returncode != 0
+    assert "results/tiny: cannot be written" in stopped.stdout
+    assert not (project.folder / "resources").exists()
+
+
+def test_damaged_prepared_data_are_named_with_what_to_delete(project):
+    assert project.snakemake("data").returncode == 0
+    path = project.folder / "resources/digits.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    stopped = project.snakemake("models", "--rerun-triggers", "params")
+    assert stopped.returncode != 0
+    assert "resources/digits.safetensors: cannot be read, it is damaged or cut short" in stopped.stdout
+    path.unlink()
+    assert project.snakemake("models").returncode == 0
+
+
+def test_the_papers_profile_lists_its_jobs_in_under_thirty_seconds(project):
+    start = time.monotonic()
+    command = [sys.executable, "-m", "snakemake", "-n", "--configfile", "config/paper.yaml"]
+    planned = subprocess.run(command, cwd=project.folder, capture_output=True, text=True)
+    assert planned.returncode == 0, planned.stdout[-2000:] + planned.stderr[-2000:]
+    assert time.monotonic() - start < 30
+    assert "train                      880" in planned.stdout
+
+
+LONG = {"datasets": dataset(examples_per_class=[6], learning_rates=[0.02], epochs=80), "training": {"batch_size": 16}}
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(project, tmp_path):
+    """SIGKILL of Snakemake and its jobs in the middle of a training, then the same command again."""
+    project.configure(**LONG)
+    folder = project.folder / "results/tiny/runs/digits/noise0/n6/vgg11-batch-w0.015625/cross_entropy/sgd/lr0.02/seed0"
+    process = project.start("models", HESSKETCH_SAVE_EVERY="0")
+    wait_for((folder / "resume.safetensors").exists, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "model.safetensors").exists()
+    assert project.snakemake("--unlock").returncode == 0
+    resumed = project.snakemake("models")
+    assert resumed.returncode == 0, resumed.stdout
+    record = read_record(folder / "record.json")
+    assert 0 < record["resumed_from_epoch"] < 80
+    assert not (folder / "resume.safetensors").exists()
+
+    undisturbed = tmp_path / "undisturbed"
+    arguments = [record["run"], "--data", project.folder / "resources/digits.safetensors", "--output", undisturbed]
+    arguments += ["--epochs", "80", "--batch-size", "16", "--device", "cpu", "--threads", "1"]
+    subprocess.run([sys.executable, ROOT / "workflow/scripts/train.py", *map(str, arguments)], check=True)
+    assert read_record(undisturbed / "record.json")["resumed_from_epoch"] == 0
+    first, second = (read_tensors(path / "model.safetensors")[0] for path in (folder, undisturbed))
+    assert all((first[name] == second[name]).all() for name in second)
+
+
+def test_when_every_rate_diverges_the_error_says_so(project):
+    project.configure(datasets=dataset(examples_per_class=[3], learning_rates=[1e18, 1e20]))
+    stopped = project.snakemake("models")
+    assert stopped.returncode != 0
+    assert "every learning rate diverged" in stopped.stdout
+    assert "add smaller values to learning_rates" in stopped.stdout

@@ -1,0 +1,173 @@
+"""Every mistake in a profile is named at once, with its key, what is allowed and the nearest valid name."""
+
+import re
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hessketch.config import config_problems, fill_defaults, runs_of, surrounding_problems
+from hessketch.curvature.losses import LOSSES
+from hessketch.linalg.spectrum import SpectrumSettings
+from hessketch.networks.layers import NORMS
+from hessketch.networks.registry import NETWORKS
+from hessketch.runs import Run
+from hessketch.training.settings import TrainingSettings
+
+CONFIG = Path(__file__).parents[3] / "config"
+SCHEMA = yaml.safe_load((CONFIG / "schema.yaml").read_text())
+PROFILES = sorted(path for path in CONFIG.glob("*.yaml") if path.name != "schema.yaml")
+SOUND = {
+    "profile": "tiny",
+    "seeds": [0],
+    "datasets": {
+        "digits": {
+            "examples_per_class": [2, 4],
+            "test_examples_per_class": 3,
+            "learning_rates": [0.1],
+            "epochs": 2,
+        }
+    },
+    "networks": [{"name": "mlp", "norm": "none"}],
+    "losses": ["cross_entropy"],
+    "training": {},
+    "spectrum": {},
+    "figures": {},
+}
+
+
+def changed(key, value):
+    """SOUND with one key changed, `a.b.c` being the path to it; a value of None removes it."""
+    config = deepcopy(SOUND)
+    *folders, last = key.split(".")
+    place = config
+    for folder in folders:
+        place = place[int(folder) if isinstance(place, list) else folder]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return config
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_the_shipped_profiles_are_sound_and_named_as_their_files(path):
+    config = yaml.safe_load(path.read_text())
+    assert config_problems(config, SCHEMA) == []
+    assert config["profile"] == path.stem
+
+
+def test_a_sound_config_has_no_problem():
+    assert config_problems(SOUND, SCHEMA) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("sedes", [0], "sedes: unknown key; allowed: profile, .*; nearest valid name: seeds"),
+        ("spectrum.lanczos_step", 9, "spectrum.lanczos_step: unknown key; .*; nearest valid name: lanczos_steps"),
+        ("datasets.digitz", SOUND["datasets"]["digits"], "datasets.digitz: unknown data set .*name: digits"),
+        ("networks.0.name", "resnet-18", r"networks\[0\].name: .* unknown; allowed: .*; nearest valid name: resnet18"),
+        ("seeds", None, "seeds: missing; allowed: a list with at least 1 entry"),
+        ("seeds", [], "seeds: empty; allowed: a list with at least 1 entry"),
+        ("seeds", [1, 1], "seeds: holds an entry twice"),
+        ("seeds", 3, "seeds: 3 is int; allowed: a list"),
+        ("datasets.digits.learning_rates", [], "datasets.digits.learning_rates: empty"),
+        ("datasets.digits.learning_rates", [0], r"learning_rates\[0\]: 0 given; allowed: a number above 0"),
+        ("datasets.digits.learning_rates", ["1e-2"], "YAML reads 1e-2 as text, write 0.01; allowed: a number above 0"),
+        ("datasets.digits.epochs", "ten", "datasets.digits.epochs: 'ten' is str; allowed: a whole number at least 1"),
+        ("datasets.digits.examples_per_class", [200], "examples_per_class: 200 given, the smallest class has 124"),
+        ("datasets.digits.test_examples_per_class", 51, "51 given, the smallest class has 50"),
+        ("datasets.digits.test_examples_per_class", "every", "'every' is str; allowed: .* or the word all"),
+        ("training.batch_size", 1.5, "training.batch_size: 1.5 is float; allowed: a whole number at least 1"),
+        ("training.momentum", 1, "training.momentum: 1 given; allowed: a number at least 0 below 1"),
+        ("training.checkpoint_epochs", [3], "checkpoint_epochs: 3 is beyond the 2 epochs of datasets.digits"),
+        ("spectrum.grid_points", 100, "spectrum.grid_points: 100 given; allowed: at least as many as the 256"),
+        ("spectrum.kpm_moments", 1, "spectrum.kpm_moments: 1 .*; allowed: 0 or a whole number at least 2"),
+        ("losses", ["hinge"], "losses.0.: 'hinge' is unknown; allowed: one of cross_entropy"),
+        ("datasets", {}, "datasets: empty"),
+        ("datasets", ["digits"], "datasets: .* is list; allowed: a mapping"),
+        ("profile", "My Profile", "profile: 'My Profile' given; allowed: text matching"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key_and_what_is_allowed(key, value, line):
+    problems = config_problems(changed(key, value), SCHEMA)
+    assert [p for p in problems if re.search(line, p)], problems
+
+
+def test_a_network_of_images_on_vectors_is_refused():
+    config = changed("networks", [{"name": "vgg11"}])
+    config["datasets"] = {"clusters-k3-d5-s4": SOUND["datasets"]["digits"]}
+    assert config_problems(config, SCHEMA) == [
+        "networks: vgg11 needs images, clusters-k3-d5-s4 holds vectors; allowed there: mlp"
+    ]
+
+
+def test_all_mistakes_are_named_at_once():
+    config = changed("seeds", [])
+    config["losses"] = ["hinge"]
+    config["trainning"] = {}
+    assert len(config_problems(config, SCHEMA)) == 3
+
+
+def test_the_schema_knows_the_names_and_defaults_of_the_package():
+    """A profile's defaults are those of the command line and of the package."""
+    network = SCHEMA["properties"]["networks"]["items"]["properties"]
+    assert network["name"]["enum"] == list(NETWORKS)
+    assert network["norm"]["enum"] == list(NORMS)
+    assert SCHEMA["properties"]["losses"]["items"]["enum"] == list(LOSSES)
+    filled = fill_defaults(SOUND, SCHEMA)
+    training, spectrum = TrainingSettings(), SpectrumSettings()
+    for key, value in filled["training"].items():
+        assert key == "checkpoint_epochs" or value == getattr(training, key), key
+    for key, value in filled["spectrum"].items():
+        if key not in ("method", "splits", "batch_size", "deflation_rank"):
+            assert value == getattr(spectrum, key), key
+
+
+def test_filling_defaults_leaves_the_given_config_alone():
+    before = deepcopy(SOUND)
+    filled = fill_defaults(SOUND, SCHEMA)
+    assert before == SOUND
+    assert filled["networks"] == [{"name": "mlp", "norm": "none", "width": 1}]
+    assert filled["datasets"]["digits"]["label_noise"] == [0]
+
+
+def test_a_config_asks_for_every_combination_once():
+    config = fill_defaults(changed("seeds", [0, 1]), SCHEMA)
+    config["datasets"]["digits"]["label_noise"] = [0, 0.2]
+    runs = runs_of(config)
+    assert len(runs) == len({run.path for run in runs}) == 2 * 2 * 2
+    assert all(Run.from_path(run.path) == run for run in runs)
+
+
+def test_the_papers_profile_has_its_whole_ladder():
+    """Papyan 2018: four data sets, 20 sizes, two networks; five rates on grey images, six on colour."""
+    config = fill_defaults(yaml.safe_load((CONFIG / "paper.yaml").read_text()), SCHEMA)
+    runs = runs_of(config)
+    assert len(runs) == 2 * 20 * (5 + 5 + 6 + 6)
+    assert len({run.cell.path for run in runs}) == 2 * 20 * 4
+
+
+def test_data_out_of_reach_are_named_with_folder_files_and_host(tmp_path):
+    config = {"datasets": {"mnist": {}, "digits": {}}, "data_folder": str(tmp_path)}
+    (line,) = surrounding_problems(config, [str(tmp_path / "results")], lambda host: False)
+    assert line.startswith(f"data_folder: {tmp_path} holds no files of mnist (train-images-idx3-ubyte,")
+    assert "cannot be reached" in line
+    assert surrounding_problems(config, [str(tmp_path / "results")], lambda host: True) == []
+
+
+def test_a_results_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "results").write_text("")
+    config = {"datasets": {}, "data_folder": str(tmp_path)}
+    (line,) = surrounding_problems(config, [str(tmp_path / "results/demo")], lambda host: True)
+    assert "cannot be written" in line and "a file, not a folder" in line
+
+
+def test_reading_a_config_imports_neither_torch_nor_pandas():
+    """Snakemake parses the Snakefile in every job of a cluster."""
+    code = "import sys, hessketch.config, hessketch.devices; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
