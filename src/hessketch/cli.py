@@ -38,6 +38,30 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
 
 
+def _rank(text: str) -> int | str:
+    if text != "classes" and not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} given; allowed: a whole number from 0, or the word classes")
+    return text if text == "classes" else int(text)
+
+
+def add_spectrum_settings(parser: argparse.ArgumentParser, settings: type) -> None:
+    """The flags of the spectrum's settings; the rank of the deflation may follow from the number of classes."""
+    parser.add_argument(
+        "--deflation-rank",
+        type=_rank,
+        default="classes",
+        metavar="RANK",
+        help="eigenpairs taken out: a number, 0 for none, or 'classes' (default: classes)",
+    )
+    add_settings(parser, settings, skip=("deflation_rank",))
+
+
+def spectrum_settings_from(arguments: argparse.Namespace, settings: type[Settings], classes: int) -> Settings:
+    """The spectrum's settings from parsed flags, for data of so many classes."""
+    rank = classes if arguments.deflation_rank == "classes" else arguments.deflation_rank
+    return settings_from(arguments, settings, deflation_rank=rank)
+
+
 def add_save_every(parser: argparse.ArgumentParser) -> None:
     """How much work a kill may lose. Also by environment variable: a flag of a rule would retrain what is done."""
     parser.add_argument(

@@ -11,7 +11,6 @@ def _text(value: float) -> str:
     return f"{value:.12g}"
 
 
-
 def _count(text: str) -> int | None:
     return None if text == "all" else int(text)
 
@@ -35,8 +34,9 @@ class Run:
     def path(self) -> str:
         """Relative path, from general to specific; `Run.from_path` reads it back."""
         rate = "" if self.learning_rate is None else f"lr{_text(self.learning_rate)}/"
+        size = "all" if self.examples_per_class is None else self.examples_per_class
         return (
-            f"{self.dataset}/noise{_text(self.label_noise)}/n{'all' if self.examples_per_class is None else self.examples_per_class}/"
+            f"{self.dataset}/noise{_text(self.label_noise)}/n{size}/"
             f"{self.network_label}/{self.loss}/{self.trainer}/{rate}seed{self.seed}"
         )
 

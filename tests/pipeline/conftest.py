@@ -80,7 +80,7 @@ class Project:
     def made(self) -> list[str]:
         """Files that a run has written, besides Snakemake's own."""
         folders = [self.folder / name for name in ("results", "figures", "resources", "logs", "data")]
-        return sorted(str(p.relative_to(self.folder)) for f in folders if f.exists() for p in f.rglob("*") if p.is_file())
+        return sorted(str(p.relative_to(self.folder)) for f in folders for p in f.rglob("*") if p.is_file())
 
 
 @pytest.fixture(scope="module")

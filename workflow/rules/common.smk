@@ -22,6 +22,17 @@ try:
 except ImportError as error:
     raise WorkflowError(f"hessketch is not installed in this environment ({error}); run: make install")
 
+# Rules that do the work, in their order, as the banner calls them.
+STAGES = {
+    "prepare_data": "data sets",
+    "train": "trainings",
+    "select_learning_rate": "selections",
+    "spectrum": "spectra",
+    "full_spectrum_tables": "tables",
+    "full_spectrum_figure": "figures",
+    "full_spectrum_notebook": "notebook",
+}
+
 SCHEMA = yaml.safe_load((Path(workflow.basedir) / "config/schema.yaml").read_text())
 
 
@@ -80,12 +91,10 @@ def can_reach(host):
 def start_or_explain():
     """The last check before the first job, and the banner."""
     stop_with(surrounding_problems(config, [RESULTS, FIGURES, "resources", LOGS], can_reach))
-    counts = {}
-    for job in workflow.dag.needrun_jobs():
-        counts[job.rule.name] = counts.get(job.rule.name, 0) + 1
-    stages = ", ".join(f"{count} {name}" for name, count in counts.items() if name != "all")
+    jobs = [job.rule.name for job in workflow.dag.needrun_jobs()]
+    stages = ", ".join(f"{jobs.count(rule)} {stage}" for rule, stage in STAGES.items() if rule in jobs)
     device = ", ".join(GPUS) if GPUS else f"CPU, {workflow.cores} cores"
-    print(f"hessketch, profile {config['profile']}: {stages}\ndevice: {device}; logs: {LOGS}/", file=sys.stderr)
+    print(f"\nhessketch, profile {config['profile']}: {stages}\ndevice: {device}; logs: {LOGS}/\n", file=sys.stderr)
 
 
 def report_arguments():

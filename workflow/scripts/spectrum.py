@@ -1,10 +1,9 @@
 """Spectra of the Hessian, the GGN and the residual of one trained network on one split."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-from hessketch.cli import add_device, add_settings, device_from, run_job, settings_from
+from hessketch.cli import add_device, add_spectrum_settings, device_from, run_job, spectrum_settings_from
 from hessketch.linalg.spectrum import SpectrumSettings
 
 
@@ -19,13 +18,12 @@ def spectrum(arguments: argparse.Namespace, progress) -> None:
     test_size = None if arguments.test_examples_per_class == "all" else int(arguments.test_examples_per_class)
     per_class = run.examples_per_class if arguments.split == "train" else test_size
     examples = examples_of_run(run, arguments.data, arguments.split, per_class)
-    rank = examples.classes if arguments.deflation_rank == "classes" else int(arguments.deflation_rank)
     selected = Run.from_path(metadata["run"])
     record = spectra_of_network(
         model.to(device_from(arguments)),
         run.loss,
         examples,
-        replace(settings_from(arguments, SpectrumSettings), deflation_rank=rank),
+        spectrum_settings_from(arguments, SpectrumSettings, examples.classes),
         arguments.output,
         seed=derive_seed(run.seed, run.path, f"spectrum {arguments.split}"),
         batch_size=arguments.batch_size,
@@ -43,11 +41,11 @@ parser.add_argument("--data", type=Path, required=True, help="prepared data, fro
 parser.add_argument("--output", type=Path, required=True, help="folder to write into")
 parser.add_argument("--batch-size", type=int, default=500, help="examples in one pass of a product (default: 500)")
 parser.add_argument("--test-examples-per-class", default="all", help="a number or 'all' (default: all)")
-parser.add_argument("--deflation-rank", default="classes", help="eigenpairs taken out: a number or 'classes'")
 parser.add_argument("--log", help="log file")
-add_settings(parser, SpectrumSettings, skip=("deflation_rank",))
+add_spectrum_settings(parser, SpectrumSettings)
 add_device(parser)
 
 if __name__ == "__main__":
     arguments = parser.parse_args()
-    run_job(lambda progress: spectrum(arguments, progress), f"spectrum {arguments.cell} {arguments.split}", arguments.log)
+    name = f"spectrum {arguments.cell} {arguments.split}"
+    run_job(lambda progress: spectrum(arguments, progress), name, arguments.log)

@@ -1,7 +1,8 @@
 """Compute the spectrum of the Hessian, GGN and residual of one checkpoint.
 
 Writes tables (Parquet), a record and a figure, and prints the largest eigenvalues. A checkpoint of `hessketch train`
-says itself which network it holds; for a safetensors state dict of your own, name the network as module:function.
+says itself which network it holds, its loss, its seed and its training examples; flags override them. For a
+safetensors state dict of your own, name the network as module:function.
 
 examples:
   python -m hessketch spectrum --checkpoint my_run/model.safetensors --dataset digits --output my_spectrum
@@ -10,29 +11,29 @@ examples:
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-from hessketch.cli import add_device, add_settings, device_from, settings_from
+from hessketch.cli import add_device, add_spectrum_settings, device_from, spectrum_settings_from
 from hessketch.commands.train import add_data
 from hessketch.curvature.losses import LOSSES
 from hessketch.curvature.operators import OPERATORS
+from hessketch.errors import InputError
 from hessketch.linalg.spectrum import SpectrumSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="safetensors file of the weights")
     add_data(parser)
+    parser.set_defaults(seed=None)
     parser.add_argument("--split", choices=["train", "test"], default="train", help="examples to average over")
     parser.add_argument("--network", help="network of a checkpoint that does not say it; module:function for your own")
     parser.add_argument("--norm", default="batch", choices=["batch", "group", "none"], help="with --network")
     parser.add_argument("--width", type=float, default=1.0, help="with --network (default: 1)")
-    parser.add_argument("--loss", default="cross_entropy", choices=list(LOSSES), help="(default: cross_entropy)")
+    parser.add_argument("--loss", choices=list(LOSSES), help="(default: the checkpoint's, or cross_entropy)")
     parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS), help="(default: all)")
     parser.add_argument("--batch-size", type=int, default=500, help="examples in one pass (default: 500)")
     parser.add_argument("--output", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--deflation-rank", default="classes", help="eigenpairs taken out: a number or 'classes'")
-    add_settings(parser, SpectrumSettings, skip=("deflation_rank",))
+    add_spectrum_settings(parser, SpectrumSettings)
     add_device(parser)
 
 
@@ -44,30 +45,52 @@ def run(arguments: argparse.Namespace, progress) -> None:
     from hessketch.data.prepared import prepare_dataset
     from hessketch.seeds import derive_seed
 
-    classes = describe(arguments.dataset).classes
-    rank = classes if arguments.deflation_rank == "classes" else int(arguments.deflation_rank)
-    settings = replace(settings_from(arguments, SpectrumSettings), deflation_rank=rank)
+    dataset = describe(arguments.dataset)
+    settings = spectrum_settings_from(arguments, SpectrumSettings, dataset.classes)
+    trained = _as_trained(arguments)
     prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
-    seed = derive_seed(arguments.seed, arguments.dataset, "subset")  # the subset that `train` draws for this seed
-    examples = load_examples(prepared, arguments.dataset, arguments.split, arguments.examples_per_class, 0.0, seed)
+    seed = derive_seed(trained["seed"], arguments.dataset, "subset")
+    noise = trained["label_noise"] if arguments.split == "train" else 0.0
+    examples = load_examples(prepared, arguments.dataset, arguments.split, trained["examples_per_class"], noise, seed)
     architecture = None
+    shape = tuple(examples.inputs.shape[1:])
     if arguments.network:
-        shape = tuple(examples.inputs.shape[1:])
-        architecture = Architecture(arguments.network, shape, classes, arguments.width, arguments.norm)
-    model, _ = load_network(arguments.checkpoint, architecture)
+        architecture = Architecture(arguments.network, shape, dataset.classes, arguments.width, arguments.norm)
+    model, stored = load_network(arguments.checkpoint, architecture)
+    if "architecture" in stored and tuple(stored["architecture"]["input_shape"]) != shape:
+        raise InputError(
+            f"{arguments.checkpoint}: takes inputs of shape {tuple(stored['architecture']['input_shape'])}, "
+            f"{arguments.dataset} has {shape}; name the data set that it was trained on"
+        )
     record = spectra_of_network(
         model.to(device_from(arguments)),
-        arguments.loss,
+        trained["loss"],
         examples,
         settings,
         arguments.output,
-        seed=derive_seed(arguments.seed, str(arguments.dataset), f"spectrum {arguments.split}"),
+        seed=derive_seed(trained["seed"], arguments.dataset, f"spectrum {arguments.split}"),
         batch_size=arguments.batch_size,
         operators=arguments.operators,
         columns={"dataset": arguments.dataset, "split": arguments.split},
         progress=progress,
     )
     _show(arguments.output, record)
+
+
+def _as_trained(arguments: argparse.Namespace) -> dict:
+    """Loss, seed, examples and label noise: as given, else as the checkpoint's own training had them."""
+    from hessketch.records import read_tensors
+    from hessketch.runs import Run
+
+    chosen = {"loss": "cross_entropy", "seed": 0, "label_noise": 0.0, "examples_per_class": None}
+    stored = read_tensors(arguments.checkpoint)[1].get("run")
+    if stored:
+        run = Run.from_path(stored)
+        chosen |= {"loss": run.loss, "seed": run.seed}
+        if run.dataset == arguments.dataset and arguments.split == "train":
+            chosen |= {"label_noise": run.label_noise, "examples_per_class": run.examples_per_class}
+    given = {key: getattr(arguments, key, None) for key in chosen}
+    return {**chosen, **{key: value for key, value in given.items() if value is not None}}
 
 
 def _show(folder: Path, record: dict) -> None:

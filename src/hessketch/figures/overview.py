@@ -3,9 +3,12 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from hessketch.figures import style
 from hessketch.figures.curves import DENSITY, EIGENVALUE, density_limits, draw_density, mark_eigenvalues
+
+_KPM = {"color": "0.3", "linestyle": "--"}
 
 
 @style.styled
@@ -28,14 +31,17 @@ def spectrum_overview(density: pd.DataFrame, eigenvalues: pd.DataFrame) -> Figur
     numbers = f"{row['split']}, $n$ = {row['n']:,}, $p$ = {row['p']:,}"
     figure.suptitle(f"{style.dataset_name(row['dataset'])}, {numbers}", fontsize=9)
     axes[-1].set_xlabel(EIGENVALUE)
+    if (raw["estimator"] == "kpm").any():
+        methods = {"Lanczos": {"color": style.COLOURS[operators[0]]}, "Kernel Polynomial Method": _KPM}
+        lines = [Line2D([], [], label=name, **look) for name, look in methods.items()]
+        figure.legend(handles=lines, loc="outside lower center", ncols=2)
     return figure
 
 
 def _draw_operator(ax: Axes, curves: pd.DataFrame, operator: str) -> None:
     lanczos = curves[curves["estimator"] == "lanczos"]
-    draw_density(ax, lanczos, style.COLOURS[operator], "Lanczos")
+    draw_density(ax, lanczos, style.COLOURS[operator])
     kpm = curves[curves["estimator"] == "kpm"]
     if len(kpm):
-        draw_density(ax, kpm, "0.3", "Kernel Polynomial Method", linestyle="--")
-        ax.legend(loc="upper right")
+        draw_density(ax, kpm, _KPM["color"], linestyle=_KPM["linestyle"])
     ax.set(title=style.NAMES[operator], ylabel=DENSITY, ylim=density_limits(lanczos, headroom=0.1))

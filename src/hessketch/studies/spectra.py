@@ -38,17 +38,28 @@ def with_network_labels(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(network=_run_property(frame, ["network", "norm", "width"], "network_label"))
 
 
+def variants(frame: pd.DataFrame) -> list[str]:
+    """The losses and label noises of a table, named as by `Run.variant`: `cross_entropy`, `cross_entropy-noise0.1`."""
+    return sorted(set(_variant_of_rows(frame)))
+
+
 def of_variant(frame: pd.DataFrame, variant: str) -> pd.DataFrame:
-    """Rows of one loss and label noise, named as by `Run.variant`: `cross_entropy`, `cross_entropy-noise0.1`.
+    """Rows of one loss and label noise, named as in `variants`.
 
     An empty table stays empty (that of eigenvalues is, without deflation). Raises InputError, listing the variants
     that exist, for one that has no row.
     """
-    variants = _run_property(frame, ["loss", "label_noise"], "variant")
-    if len(frame) and variant not in set(variants):
-        present = ", ".join(sorted(set(variants)))
-        raise InputError(f"no rows of the variant {variant!r}; the table has {present}; choose one of these")
-    return frame[variants == variant]
+    of_rows = _variant_of_rows(frame)
+    rows = frame[of_rows == variant]
+    if rows.empty and len(frame):
+        raise InputError(
+            f"no rows of the variant {variant!r}; the table has {', '.join(variants(frame))}; choose one of these"
+        )
+    return rows
+
+
+def _variant_of_rows(frame: pd.DataFrame) -> pd.Series:
+    return _run_property(frame, ["loss", "label_noise"], "variant")
 
 
 def _run_property(frame: pd.DataFrame, columns: list[str], name: str) -> pd.Series:

@@ -89,8 +89,9 @@ def train_run(
         progress=progress.stage("epoch"),
     )
     for epoch in checkpoint_epochs or []:  # a diverged run never came so far: its last finite weights stand in
-        if not (output / f"epoch{epoch}.safetensors").exists():
-            save_model(model, architecture, output / f"epoch{epoch}.safetensors", run=run.path, epoch=len(result.history))
+        file = output / f"epoch{epoch}.safetensors"
+        if not file.exists():
+            save_model(model, architecture, file, run=run.path, epoch=len(result.history))
     record = _record(run, settings, model, result, train_examples, test_examples, device, watch)
     save_model(model, architecture, output / "model.safetensors", run=run.path, status=result.status)
     _write_history(result.history, output / "history.parquet")
@@ -135,4 +136,3 @@ def _record(run, settings, model, result: TrainingResult, train_examples, test_e
         "environment": environment(device),
         **watch.cost(),
     }
-

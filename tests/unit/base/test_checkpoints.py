@@ -22,7 +22,8 @@ def test_weights_buffers_and_architecture_come_back(tmp_path):
     metadata = load_weights(loaded, tmp_path / "m.safetensors")
     assert metadata["run"] == "a/b"
     assert read_architecture(tmp_path / "m.safetensors") == ARCHITECTURE
-    assert all(torch.equal(a, b) for a, b in zip(saved.state_dict().values(), loaded.state_dict().values(), strict=True))
+    tensors = zip(saved.state_dict().values(), loaded.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in tensors)
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_the_differences(tmp_path):

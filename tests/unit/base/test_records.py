@@ -51,7 +51,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 
-@pytest.mark.parametrize("reader, name", [(read_table, "t.parquet"), (read_tensors, "t.safetensors"), (read_record, "t")])
+@pytest.mark.parametrize(
+    ("reader", "name"), [(read_table, "t.parquet"), (read_tensors, "t.safetensors"), (read_record, "t")]
+)
 def test_a_cut_off_file_is_named_with_what_to_do(tmp_path, reader, name):
     path = tmp_path / name
     write = {

@@ -75,26 +75,19 @@ PANELS = {  # on one data set, on four
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_has_a_panel_for_each_data_set_and_leaves_its_tables_alone(name, one, four):
+def test_a_figure_has_labelled_panels_for_each_data_set_whose_titles_fit_and_leaves_its_tables_alone(name, one, four):
     for tables, panels in zip((one, four), PANELS[name], strict=True):
         before = {key: table.copy() for key, table in tables.items()}
         figure = FIGURES[name](tables)
+        figure.draw_without_rendering()
         assert len(figure.axes) == panels
-        assert len(style.render(figure, "png")) > 5000
+        labels = {ax.get_xlabel() for ax in figure.axes} | {ax.get_ylabel() for ax in figure.axes}
+        assert len(labels - {""}) >= 2
+        for text in [ax.title for ax in figure.axes] + figure.texts:
+            extent = text.get_window_extent()
+            assert figure.bbox.x0 <= extent.x0 and extent.x1 <= figure.bbox.x1, text.get_text()
         for key, table in tables.items():
             pd.testing.assert_frame_equal(table, before[key])
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_axes_are_labelled_and_texts_do_not_leave_the_figure(name, four):
-    figure = FIGURES[name](four)
-    figure.draw_without_rendering()
-    box = figure.bbox
-    labels = {ax.get_xlabel() for ax in figure.axes} | {ax.get_ylabel() for ax in figure.axes}
-    assert len(labels - {""}) >= 2
-    for text in [ax.title for ax in figure.axes] + figure.texts:
-        extent = text.get_window_extent()
-        assert box.x0 <= extent.x0 and extent.x1 <= box.x1 and extent.y1 <= box.y1 + 1, text.get_text()
 
 
 def triangles(ax):
@@ -113,7 +106,7 @@ def test_figure1_draws_the_raw_train_hessian_with_its_deflated_eigenvalues_marke
     cell = {"dataset": "cifar100", "examples_per_class": 136, "operator": "hessian", "split": "train"}
     curve = select(four["density"], **cell, deflated=False)
     ax = figure.axes[3]
-    assert "$n$ = 4,080, $p$ = 240" in titles[3]
+    assert "$n$ = 2,720, $p$ = 240" in titles[3]
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("eigenvalue", "spectral density", "log")
     assert np.array_equal(ax.lines[0].get_xdata(), curve["eigenvalue"])
     positive = curve["density"] > 1e-6
@@ -242,6 +235,7 @@ def test_the_overview_has_a_panel_an_operator_with_kpm_dashed_over_lanczos(model
     density, eigenvalues = model
     figure = spectrum_overview(density, eigenvalues)
     assert [ax.get_title() for ax in figure.axes] == ["Hessian", "GGN", "residual"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["Lanczos", "Kernel Polynomial Method"]
     assert f"$n$ = 1,360, $p$ = {DIMENSION}" in figure.get_suptitle()
     for ax, marks in zip(figure.axes, (1, 1, 0), strict=True):
         lanczos, kpm = ax.lines[:2]
@@ -256,7 +250,7 @@ def test_the_overview_of_one_operator_without_kpm_or_deflation_is_one_plain_pane
     plain = select(density, operator="ggn", estimator="lanczos", deflated=False)
     [ax] = spectrum_overview(plain, eigenvalues.iloc[:0]).axes
     assert len(ax.lines) == 1
-    assert ax.get_legend() is None
+    assert not ax.figure.legends
 
 
 def test_one_eigenvalue_is_as_high_as_the_kernel_over_p(one):

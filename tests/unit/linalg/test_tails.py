@@ -65,12 +65,12 @@ def test_what_lies_outside_the_range_has_no_influence():
 
 def test_a_smoothed_sample_gives_its_exponent():
     rng = np.random.default_rng(0)
-    values = 0.1 * rng.uniform(size=20000) ** (-1 / 1.5) * rng.choice([-1, 1], size=20000)  # phi ~ |x|^-2.5
-    grid, sigma = np.linspace(-20, 20, 4001), 0.03
-    density = _smoothed(values[np.abs(values) < 20], grid, sigma)
+    values = rng.uniform(size=20000) ** (-1 / 3) * rng.choice([-1, 1], size=20000)  # phi ~ |x|^-4 from 1
+    grid, sigma = np.linspace(-15, 15, 512), 0.2
+    density = _smoothed(values, grid, sigma)
     for sign in (1, -1):
         fit = fit_power_law(grid, density, sigma, 20000, sign)
-        assert fit.exponent == pytest.approx(2.5, abs=0.25)
+        assert fit.exponent == pytest.approx(4, abs=0.4)
         assert fit.r_squared > 0.97
 
 
@@ -88,14 +88,14 @@ def test_an_exact_marchenko_pastur_law_comes_back_and_beats_the_power_law(ratio,
 
 
 def test_a_sample_covariance_matrix_fits_marchenko_pastur_better_than_a_power_law():
-    data = np.random.default_rng(1).standard_normal((800, 640))
-    values = np.linalg.eigvalsh(data.T @ data / 800)
-    grid, sigma = np.linspace(-1, 5, 1024), 0.02
-    arguments = (grid, _smoothed(values, grid, sigma), sigma, 640, 1)
+    data = np.random.default_rng(1).standard_normal((1600, 400))
+    values = np.linalg.eigvalsh(data.T @ data / 1600)
+    grid, sigma = np.linspace(-1, 3, 1024), 0.05
+    arguments = (grid, _smoothed(values, grid, sigma), sigma, 400, 1)
     pastur, power = fit_marchenko_pastur(*arguments), fit_power_law(*arguments)
     assert pastur.r_squared > 0.98
     assert pastur.r_squared > power.r_squared + 0.05
-    assert pastur.upper_edge == pytest.approx(_edges(0.8)[1], rel=0.05)
+    assert pastur.upper_edge == pytest.approx(_edges(0.25)[1], rel=0.05)
 
 
 def test_a_power_law_fits_itself_better_than_marchenko_pastur():
@@ -118,7 +118,7 @@ def test_the_sides_are_told_apart():
         (GRID, _power_density(2.0, sign=-1), 0.1, 10**6, "fewer than 10 eigenvalues"),
         (GRID, _power_density(2.0), 0.1, 20, "fewer than 10 eigenvalues"),
         (GRID, _power_density(2.0), 10.0, 10**4, "spans less than a factor of 2"),
-        (GRID[::100], _power_density(2.0)[::100], 0.3, 190, "grid points in the range"),
+        (GRID[::100], _power_density(2.0)[::100], 0.3, 500, "grid points in the range"),
         (GRID, np.where(GRID > 90, 0.01, 0.0), 0.1, 10**4, "the density is zero in nearly all"),
     ],
 )

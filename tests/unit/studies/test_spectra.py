@@ -13,6 +13,7 @@ from hessketch.studies.spectra import (
     nearest_size,
     of_variant,
     select,
+    variants,
     with_network_labels,
 )
 
@@ -53,6 +54,11 @@ def test_a_variant_is_one_loss_and_label_noise():
     assert of_variant(frame, "cross_entropy").index.tolist() == [0, 3]
     assert of_variant(frame, "cross_entropy-noise0.1").index.tolist() == [1]
     assert of_variant(frame, "mean_squared_error").index.tolist() == [2]
+
+
+def test_variants_are_listed_once_each():
+    frame = rows({"label_noise": 0.1}, {}, {"width": 0.5}, {"loss": "binary_cross_entropy"})
+    assert variants(frame) == ["binary_cross_entropy", "cross_entropy", "cross_entropy-noise0.1"]
 
 
 def test_an_unknown_variant_lists_those_that_exist():

@@ -1,0 +1,106 @@
+"""`python -m hessketch`: train one network, then its spectrum, as a user would."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from hessketch.__main__ import main, parser
+from hessketch.records import read_record, read_table, write_tensors
+
+SMALL = ["--normalization-steps", "4", "--lanczos-steps", "12", "--deflation-iterations", "2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    main(
+        f"train --dataset digits --examples-per-class 6 --label-noise 0.5 --network mlp --norm none --width 0.05 "
+        "--loss mean_squared_error --epochs 8 --learning-rate 0.05 --batch-size 16 --seed 3 --device cpu "
+        f"--output {folder}".split()
+    )
+    return folder
+
+
+def test_training_writes_weights_history_and_record(run_folder):
+    record = read_record(run_folder / "record.json")
+    assert record["status"] == "finished" and record["n"] == 60
+    history = read_table(run_folder / "history.parquet")
+    assert list(history["epoch"]) == list(range(1, 9))
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+
+
+def test_the_spectrum_of_a_checkpoint_averages_over_its_own_training_examples(run_folder, tmp_path, capsys):
+    """The mean loss over the examples that the checkpoint names is the training's own, wrong labels included."""
+    checkpoint = str(run_folder / "model.safetensors")
+    main(["spectrum", "--checkpoint", checkpoint, "--dataset", "digits", "--output", str(tmp_path), *SMALL])
+    record, run = read_record(tmp_path / "record.json"), read_record(run_folder / "record.json")
+    assert record["n"] == 60 and record["loss"] == "mean_squared_error"
+    assert record["mean_loss"] == pytest.approx(run["train_loss"], rel=1e-6)
+    said = capsys.readouterr().out
+    assert "hessian: " in said and "residual" not in said.split("ggn: ")[0]
+    for name in ("spectrum.pdf", "spectrum.png", "density.parquet", "ritz.parquet", "eigenvalues.parquet"):
+        assert (tmp_path / name).stat().st_size > 0
+    weights = read_table(tmp_path / "ritz.parquet").groupby(["operator", "deflated"])["weight"].sum()
+    assert np.allclose(weights, 1)
+
+
+def test_a_second_spectrum_with_the_same_seed_is_the_same(run_folder, tmp_path):
+    checkpoint = str(run_folder / "model.safetensors")
+    for name in ("a", "b"):
+        words = ["spectrum", "--checkpoint", checkpoint, "--dataset", "digits", "--operators", "ggn"]
+        main([*words, "--output", str(tmp_path / name), *SMALL])
+    assert read_table(tmp_path / "a/ritz.parquet").equals(read_table(tmp_path / "b/ritz.parquet"))
+
+
+def test_a_users_own_network_and_state_dict_work(tmp_path, monkeypatch):
+    (tmp_path / "own_nets.py").write_text(
+        "from torch import nn\ndef make(classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(1024, classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.manual_seed(0)
+    write_tensors({"1.weight": torch.randn(10, 1024), "1.bias": torch.zeros(10)}, tmp_path / "own.safetensors")
+    words = f"spectrum --checkpoint {tmp_path}/own.safetensors --network own_nets:make --dataset digits --split test "
+    main([*(words + f"--examples-per-class 3 --output {tmp_path}/out").split(), *SMALL])
+    assert read_record(tmp_path / "out/record.json")["p"] == 10_250
+    residual = read_table(tmp_path / "out/ritz.parquet").query("operator == 'residual'")
+    assert residual["ritz_value"].abs().max() < 1e-6  # linear in its parameters: no curvature of the predictions
+
+
+def error(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        main(list(words))
+    assert stopped.value.code != 0
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+def test_what_a_user_may_get_wrong_is_said_without_a_traceback(run_folder, tmp_path, capsys):
+    good, out = str(run_folder / "model.safetensors"), str(tmp_path / "out")
+    spectrum = ("spectrum", "--output", out, "--dataset", "digits")
+    assert "checkpoint of another network" in error(capsys, *spectrum, "--checkpoint", good, "--network", "vgg11")
+    assert "no such file" in error(capsys, *spectrum, "--checkpoint", str(tmp_path / "absent"))
+    (tmp_path / "half").write_bytes((run_folder / "model.safetensors").read_bytes()[:500])
+    assert "damaged or cut short" in error(capsys, *spectrum, "--checkpoint", str(tmp_path / "half"))
+    assert "takes inputs of shape (1, 32, 32)" in error(
+        capsys, "spectrum", "--output", out, "--dataset", "clusters-k10-d5-s3", "--checkpoint", good
+    )
+    assert "the word classes" in error(capsys, *spectrum, "--checkpoint", good, "--deflation-rank", "some")
+    assert "nearest valid name: digits" in error(
+        capsys, "train", "--dataset", "digitz", "--network", "mlp", "--output", out
+    )
+    assert "learning_rate: 0.0 given" in error(
+        capsys, "train", "--dataset", "digits", "--network", "mlp", "--output", out, "--learning-rate", "0"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_shows_examples_and_defaults():
+    shown = subprocess.run([sys.executable, "-m", "hessketch", "--help"], capture_output=True, text=True)
+    assert shown.returncode == 0 and "examples:" in shown.stdout and "spectrum --checkpoint" in shown.stdout
+    for command in ("train", "spectrum"):
+        text = parser()._subparsers._group_actions[0].choices[command].format_help()
+        assert "example" in text and "default: " in text
