@@ -42,8 +42,8 @@ def count_outliers(eigenvalues: np.ndarray, significance: float = 0.01) -> int:
 
     Limits: a gap is demanded, and outliers that run smoothly into the bulk are not counted. Behind true outliers
     the first values of a heavy tail, themselves far apart, are often counted with them (in a quarter of the Pareto
-    1.6 bulks at f = 5, one or a few too many). Fewer than 10 positive values give 0. Values
-    must be distinct eigenvalues: copies or gaps in the list (eigenvalues missed) change the answer.
+    1.6 bulks at f = 5, mostly one or two too many). Fewer than 10 positive values give 0. Values must be distinct
+    eigenvalues: copies, or eigenvalues missed, change the answer.
 
     Raises InputError for values that are not a finite vector, or a significance outside (0, 1).
     """
