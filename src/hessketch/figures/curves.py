@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hessketch.figures import style
 
@@ -38,10 +40,19 @@ def draw_density(ax: Axes, curve: pd.DataFrame, colour: object, label: str | Non
     x, density, error = (curve[name].to_numpy() for name in ("eigenvalue", "density", "density_standard_error"))
     hidden = density_limits(curve)[0] / 1000.0  # zeros have no logarithm: the line leaves the panel there
     ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.plot(x, np.maximum(density, hidden), color=colour, label=label, linestyle=linestyle)
     if np.isfinite(error).all():
         low, high = np.maximum(density - error, hidden), np.maximum(density + error, hidden)
         ax.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Labels of a logarithmic axis that do not run into each other, be its range a factor of two or many decades."""
+    if high < 50.0 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def mark_eigenvalues(ax: Axes, values: pd.Series, colour: object, height: float | None = None) -> None:

@@ -1,5 +1,7 @@
 """Figure 4 of Papyan 2018: the test Hessian beside its two components, and the tails of the residual."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +14,7 @@ from hessketch.figures.curves import (
     density_limits,
     draw_density,
     finest,
+    log_ticks,
     mark_eigenvalues,
     one_eigenvalue,
     spectrum_title,
@@ -76,6 +79,7 @@ def _set_logarithmic(axes: np.ndarray, curves: dict[str, pd.DataFrame], marks: p
     high = max(high, marks["eigenvalue"].max()) if len(marks) else high
     for ax in axes:
         ax.set(xscale="log", xlim=(low, 1.3 * high), ylabel="")
+        log_ticks(ax.xaxis, low, 1.3 * high)
 
 
 def _draw_zoom(ax: Axes, curves: dict[str, pd.DataFrame]) -> None:
@@ -88,16 +92,20 @@ def _draw_zoom(ax: Axes, curves: dict[str, pd.DataFrame]) -> None:
 
 
 def _draw_tails(ax: Axes, curve: pd.DataFrame, fits: pd.DataFrame) -> None:
+    unfitted = []
     for sign, name, colour in _SIDES:
         side = curve[sign * curve["eigenvalue"] > 0]
         draw_density(ax, side.assign(eigenvalue=side["eigenvalue"].abs()), colour, name)
         fit = fits[fits["sign"] == sign]
         if len(fit):
             _draw_fits(ax, fit.iloc[0], colour)
-    ax.set(title="(d) residual", xscale="log", xlabel=f"|{EIGENVALUE}|", ylabel=DENSITY)
-    ax.set(
-        xlim=(curve["broadening"].iloc[0], curve["eigenvalue"].abs().max()), ylim=density_limits(curve, headroom=0.35)
-    )
+        unfitted += [f"{name}: no fit, {reason}" for reason in fit["reason"] if reason]
+    limits = curve["broadening"].iloc[0], curve["eigenvalue"].abs().max()
+    ax.set(title="(d) residual", xscale="log", xlim=limits, xlabel=f"|{EIGENVALUE}|")
+    ax.set(ylabel=DENSITY, ylim=density_limits(curve, headroom=0.35))
+    log_ticks(ax.xaxis, *limits)
+    notes = "\n".join(textwrap.fill(line, 42) for line in unfitted)
+    ax.text(0.03, 0.03, notes, transform=ax.transAxes, fontsize=6, color="0.3")
     ax.legend(loc="upper right", fontsize=6)
 
 

@@ -13,15 +13,14 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
-    LogLocator,
     MaxNLocator,
-    NullFormatter,
     NullLocator,
     PercentFormatter,
     ScalarFormatter,
 )
 
 from hessketch.figures import style
+from hessketch.figures.curves import log_ticks
 from hessketch.studies.spectra import all_seeds, largest_size
 
 SIZES = "training examples per class"
@@ -29,50 +28,50 @@ _LINES = {"train": "-", "test": "--"}
 _TICKS = 6
 
 
+_CRITERIA = {"beyond_residual": "beyond the residual", "outlier_count": "apart by a gap"}
+
+
 @style.styled
 def outlier_count(outliers: pd.DataFrame) -> Figure:
     """Number of outliers over sample size, by operator and split, with lines at C and C - 1 for C classes.
 
-    Where the data sets differ in their number of classes, a last panel shows the count of the Hessian's outliers
-    at the largest size against the number of classes.
+    Left those beyond the residual's spectrum, right those set apart by a gap. Where the data sets differ in their
+    number of classes, a last row shows the Hessian's outliers at the largest size against the number of classes.
     """
     outliers = all_seeds(outliers)
     cells = list(_cells(outliers))
     compare = outliers["classes"].nunique() > 1
-    figure, axes = style.wrapped_grid(len(cells) + compare)
-    for ax, (name, cell) in zip(axes, cells, strict=False):
-        classes = cell["classes"].iloc[0]
-        for level in (classes, classes - 1):
-            ax.axhline(level, color="0.75", linewidth=0.8, zorder=0)
-        ax.text(1.0, classes, "$C$", transform=ax.get_yaxis_transform(), va="center", color="0.4", fontsize=7)
-        _operator_lines(ax, cell, "outlier_count")
-        top = max(classes, cell["outlier_count"].max())
-        ax.set(title=style.title_lines(name), ylabel="outliers", ylim=(-0.04 * top, 1.12 * top))
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    figure, axes = style.grid(len(cells) + compare, 2, panel=(3.0, 2.3))
+    for row, (name, cell) in zip(axes, cells, strict=False):
+        for ax, (column, criterion) in zip(row, _CRITERIA.items(), strict=True):
+            classes = cell["classes"].iloc[0]
+            for level in (classes, classes - 1):
+                ax.axhline(level, color="0.75", linewidth=0.8, zorder=0)
+            ax.text(1.0, classes, "$C$", transform=ax.get_yaxis_transform(), va="center", color="0.4", fontsize=7)
+            present = cell[cell[column].notna()]
+            _operator_lines(ax, present, column)
+            _size_axis(ax, cell["examples_per_class"])
+            top = max(classes, present[column].max()) if len(present) else classes
+            ax.set(title=style.title_lines(name), ylim=(-0.04 * top, 1.12 * top), ylabel=f"outliers, {criterion}")
+            ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     if compare:
-        _against_classes(axes[-1], largest_size(outliers))
-    _legend_below(figure, axes[0])
+        for ax, (column, criterion) in zip(axes[-1], _CRITERIA.items(), strict=True):
+            _against_classes(ax, largest_size(outliers), column)
+            ax.set_ylabel(f"outliers, {criterion}")
+    _legend_below(figure, axes[0][1])
     return figure
 
 
-def _against_classes(ax: Axes, outliers: pd.DataFrame) -> None:
+def _against_classes(ax: Axes, outliers: pd.DataFrame, column: str) -> None:
     hessians = outliers[outliers["operator"] == "hessian"]
     ends = [hessians["classes"].min(), hessians["classes"].max()]
     ax.plot(ends, ends, color="0.75", linewidth=0.8, zorder=0)
     for split, marker in (("train", "o"), ("test", "D")):
         rows = hessians[hessians["split"] == split]
-        face = style.COLOURS["hessian"] if split == "train" else "none"
-        ax.plot(
-            rows["classes"],
-            rows["outlier_count"],
-            linestyle="none",
-            marker=marker,
-            markersize=4,
-            color=style.COLOURS["hessian"],
-            markerfacecolor=face,
-            label=split,
-        )
-    ax.set(title="Hessian, largest sample size", xlabel="classes", ylabel="outliers")
+        colour = style.COLOURS["hessian"]
+        look = {"color": colour, "markerfacecolor": colour if split == "train" else "none"}
+        ax.plot(rows["classes"], rows[column], linestyle="none", marker=marker, markersize=4, label=split, **look)
+    ax.set(title="Hessian, largest sample size", xlabel="classes")
     ax.legend(loc="upper left")
 
 
@@ -115,17 +114,9 @@ def _draw_positions(ax: Axes, cell: pd.DataFrame, norm: LogNorm) -> None:
         )
         face = "0.3" if split == "train" else "none"
         ax.scatter([], [], s=11, marker=marker, facecolors=face, edgecolors="0.3", label=split)
-    _value_axes(ax, ends)
-
-
-def _value_axes(ax: Axes, ends: list[float]) -> None:
-    """Logarithmic axes whose labels do not run into each other, be the range a factor of two or many decades."""
     ax.set(xscale="log", yscale="log")
-    for axis in (ax.xaxis, ax.yaxis):
-        if ends[1] < 50.0 * ends[0]:
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
+    log_ticks(ax.xaxis, *ends)
+    log_ticks(ax.yaxis, *ends)
 
 
 @style.styled

@@ -25,6 +25,7 @@ class SpectrumSettings:
     start_vectors: int = 1
     deflation_rank: int = 0  # 0: no deflation; the paper takes the number of classes
     deflation_iterations: int = 256
+    rayleigh_ritz: bool = False  # end the deflation with a Rayleigh-Ritz rotation, for few iterations
     kpm_moments: int = 0  # 0: no KPM
     reorthogonalize: bool = False  # SLOWLANCZOS instead of FASTLANCZOS for the densities
 
@@ -131,7 +132,8 @@ def paper_spectrum(
     pairs, kpm = None, None
     if settings.deflation_rank:
         rank, iterations = settings.deflation_rank, settings.deflation_iterations
-        pairs = low_rank_deflation(operator, rank, iterations, generator, meter.stage(rank * iterations))
+        meter_stage = meter.stage(rank * iterations)
+        pairs = low_rank_deflation(operator, rank, iterations, generator, meter_stage, settings.rayleigh_ritz)
         parts.append(_part(deflate(operator, pairs), settings, generator, meter, deflated=True))
     if settings.kpm_moments:
         vectors = settings.start_vectors

@@ -29,40 +29,63 @@ _BASE = [key for key in _KEYS if key != "operator"]
 
 
 def outliers(ritz: pd.DataFrame, eigenvalues: pd.DataFrame) -> pd.DataFrame:
-    """How many eigenvalues stand apart from the bulk, on either side, for every spectrum.
+    """How many eigenvalues stand apart from the bulk, for every spectrum, by two criteria fixed beforehand.
 
-    The converged raw Ritz values of the first start vector, ghosts merged, are compared by
-    `linalg.outliers.count_outliers`; of each sign the leading 4 classes + 10 are examined, so that a count near the
-    number of classes has a bulk below it.
+    Beyond the residual: raw Ritz values above the largest |Ritz value| of the residual of the same run and split. The
+    paper identifies the Hessian's bulk with the residual's spectrum, and by Weyl's inequality such an eigenvalue of
+    the Hessian cannot come from the residual alone. By interlacing, no more Ritz values lie there than eigenvalues
+    do: the count is exact once they have converged and never too large by more than the residual's own edge is low.
+
+    Gaps: `linalg.outliers.count_outliers`, which asks whether a gap is too large for neighbours in one continuous
+    bulk, on the converged raw Ritz values; of each sign the leading 4 classes + 10 are examined, so that a count near
+    the number of classes has a bulk below it. Outliers that run smoothly into the bulk are not counted by it.
+
+    Both use the first start vector, ghosts merged.
 
     Returns
     -------
-    One row a spectrum: `outlier_count`, `negative_outlier_count`, `examined` and `negative_examined` (values
-    looked at: with few of them the rule cannot reject and the count is a lower bound), `top_eigenvalue` (from
-    deflation where it was done, else the largest Ritz value) and `bulk_edge` (largest value that is no outlier, NaN
-    if none was examined).
+    One row a spectrum: `beyond_residual` and `residual_edge` (hessian and ggn; NaN for the residual or without one);
+    `outlier_count` and `negative_outlier_count` by gaps, with `examined` and `negative_examined` (values looked at:
+    at most half of them can be found to be outliers); `top_eigenvalue` (from deflation where it was done, else the
+    largest Ritz value).
     """
     deflation = eigenvalues.groupby(_KEYS)["eigenvalue"].max()
+    raw = ritz[~ritz["deflated"] & (ritz["start_vector"] == ritz.groupby(_KEYS)["start_vector"].transform("min"))]
+    residuals = raw[raw["operator"] == "residual"].groupby(_BASE)["ritz_value"].agg(lambda values: values.abs().max())
     rows = []
-    for key, group in ritz[~ritz["deflated"]].groupby(_KEYS):
-        first = group[group["start_vector"] == group["start_vector"].min()]
-        values = _converged(first)
-        depth = 4 * int(first["classes"].iloc[0]) + 10
-        above = np.sort(values[values > 0])[::-1][:depth]
-        below = np.sort(-values[values < 0])[::-1][:depth]
-        count = count_outliers(above)
+    for key, group in raw.groupby(_KEYS):
+        names = dict(zip(_KEYS, key, strict=True))
+        edge = residuals.get(tuple(names[column] for column in _BASE), np.nan)
+        edge = np.nan if names["operator"] == "residual" else float(edge)
         rows.append(
-            dict(
-                zip(_KEYS, key, strict=True),
-                outlier_count=count,
-                negative_outlier_count=count_outliers(below),
-                examined=len(above),
-                negative_examined=len(below),
-                top_eigenvalue=float(deflation.get(key, first["ritz_value"].max())),
-                bulk_edge=float(above[count]) if count < len(above) else np.nan,
-            )
+            {
+                **names,
+                "beyond_residual": np.nan if np.isnan(edge) else float((_merged(group).values > edge).sum()),
+                "residual_edge": edge,
+                **_gap_counts(group),
+                "top_eigenvalue": float(deflation.get(key, group["ritz_value"].max())),
+            }
         )
     return pd.DataFrame(rows)
+
+
+def _gap_counts(spectrum: pd.DataFrame) -> dict[str, int]:
+    values = _converged(spectrum)
+    depth = 4 * int(spectrum["classes"].iloc[0]) + 10
+    above = np.sort(values[values > 0])[::-1][:depth]
+    below = np.sort(-values[values < 0])[::-1][:depth]
+    return {
+        "outlier_count": count_outliers(above),
+        "negative_outlier_count": count_outliers(below),
+        "examined": len(above),
+        "negative_examined": len(below),
+    }
+
+
+def _merged(spectrum: pd.DataFrame) -> Ritz:
+    """Ritz values of one Lanczos run, ascending, ghosts merged."""
+    ordered = spectrum.sort_values("ritz_value")
+    return merge_ghosts(Ritz(*(ordered[c].to_numpy(dtype=float) for c in ("ritz_value", "weight", "residual_bound"))))
 
 
 def _converged(spectrum: pd.DataFrame) -> np.ndarray:
@@ -71,9 +94,7 @@ def _converged(spectrum: pd.DataFrame) -> np.ndarray:
     Besides merged ghosts, a value is dropped whose error interval holds a better-known one: it may be a ghost on
     its way to that eigenvalue, and two eigenvalues where there is one would shrink the spacings of the bulk.
     """
-    ordered = spectrum.sort_values("ritz_value")
-    columns = (ordered[name].to_numpy(dtype=float) for name in ("ritz_value", "weight", "residual_bound"))
-    pairs = merge_ghosts(Ritz(*columns))
+    pairs = _merged(spectrum)
     near = np.abs(pairs.values[:, None] - pairs.values[None, :]) <= pairs.residuals[:, None]
     repeated = (near & (pairs.residuals[None, :] < pairs.residuals[:, None])).any(axis=1)
     return pairs.values[~repeated & (pairs.residuals <= CONVERGED * np.abs(pairs.values))]

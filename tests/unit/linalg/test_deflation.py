@@ -28,6 +28,22 @@ def test_vectors_are_orthonormal_eigenvectors():
     assert torch.allclose(matrix @ pairs.vectors, pairs.vectors * torch.from_numpy(pairs.values), atol=1e-8)
 
 
+@pytest.mark.parametrize("few", [4, 8])
+def test_a_rayleigh_ritz_rotation_leaves_no_false_eigenvalue_after_few_iterations(few):
+    """Two neighbours of the paper's iteration mix for long: taking them out unconverged makes a negative eigenvalue."""
+    spectrum = np.concatenate([[10.0, 9.5, 9.0], np.linspace(0, 0.5, 40)])
+    matrix = rotated(spectrum)
+    paper, rotated_pairs = (low_rank_deflation(matrix, 3, few, generator(), None, ritz) for ritz in (False, True))
+    errors = np.abs(rotated_pairs.values - [10, 9.5, 9])
+    assert (errors <= (rotated_pairs.residuals**2).sum() / (9 - 0.5 - errors.max()) + 1e-12).all()  # quadratic
+    assert rotated_pairs.residuals.max() < paper.residuals.max() / 2
+    identity = torch.eye(3, dtype=torch.float64)
+    assert torch.allclose(rotated_pairs.vectors.T @ rotated_pairs.vectors, identity, atol=1e-12)
+    left = [torch.linalg.eigvalsh(deflate(matrix, pairs) @ torch.eye(43).double()) for pairs in (paper, rotated_pairs)]
+    assert left[0].min() < -0.05
+    assert abs(left[1].min()) < abs(left[0].min()) / 10
+
+
 def test_float32_finds_the_same_outliers():
     pairs = low_rank_deflation(rotated([90.0, -70.0, 50.0, *BULK], dtype=torch.float32), 3, 40, generator())
     assert pairs.vectors.dtype == torch.float32
