@@ -140,12 +140,12 @@ def bulk_energy(components: pd.DataFrame) -> Figure:
 
 @style.styled
 def negative_mass(components: pd.DataFrame) -> Figure:
-    """Share of eigenvalues below zero (left) and of bulk energy in them (right), over sample size, by operator."""
+    """Share of the sum of |eigenvalues| below zero (left) and of bulk energy in them (right), over sample size, by operator."""
     components = all_seeds(components)
     parts = components[components["operator"] != "cross"]
     cells = list(_cells(parts))
     figure, axes = style.grid(len(cells), 2)
-    quantities = {"negative_weight": "negative eigenvalues", "negative_energy_share": "negative bulk energy"}
+    quantities = {"negative_mass": "negative share of |eigenvalues|", "negative_energy_share": "negative bulk energy"}
     for row, (name, cell) in zip(axes, cells, strict=True):
         for ax, (column, label) in zip(row, quantities.items(), strict=True):
             _operator_lines(ax, cell, column)

@@ -19,11 +19,6 @@ CONVERGED = 0.05
 """A Ritz value counts as an eigenvalue when its residual bound is at most this share of its absolute value. The
 error of a separated eigenvalue is about the square of the residual over the gap, thus far smaller."""
 
-NOISE_FLOOR = 1e-6
-"""Ritz values within this share of the largest |Ritz value| of the raw operator count as zero: eight units in the
-last place of float32. Products in float32 scatter the exact zeros of a rank-deficient operator by a few units in the
-last place of its norm, and a Gauss-Newton matrix, which has no negative eigenvalue, shows that scatter."""
-
 _KEYS = list(SPECTRUM_KEYS)
 _BASE = [key for key in _KEYS if key != "operator"]
 
@@ -133,11 +128,11 @@ def components(ritz: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     One row for each run, split and operator (hessian, ggn, residual, cross): `deflated`; `bulk_energy` and its share
-    of the Hessian's, `bulk_energy_share`; `trace` (per parameter, raw) and `trace_share`; `negative_weight`, the
-    share of eigenvalues below -`noise_floor`; `negative_energy_share`, their sum of weight theta^2 over the same
-    operator's bulk energy; `noise_floor` = NOISE_FLOOR max |theta|. Negative mass is read from the raw spectrum,
-    for an imperfectly converged deflation leaves false negative eigenvalues behind. A weight so near zero is fragile
-    (Lanczos steps do not resolve the eigenvalues around zero), an energy is not.
+    of the Hessian's, `bulk_energy_share`; `trace` (per parameter, raw) and `trace_share`; `negative_mass`, the
+    share of the sum of |eigenvalues| that lies below zero, of the raw operator; `negative_energy_share`, the energy
+    below zero over the same operator's bulk energy. Negative mass is read from the raw spectrum, for an imperfectly
+    converged deflation leaves false negative eigenvalues behind. The plain share of negative eigenvalues is not
+    given: Lanczos puts the crowd of eigenvalues around zero on one Ritz value, of either sign by chance.
     """
     rows = []
     for key, group in ritz.groupby(_BASE):
@@ -150,17 +145,16 @@ def _moments(spectrum: pd.DataFrame) -> dict[str, float]:
     """Moments of one operator; `spectrum` has its raw rows and, if any, its deflated rows."""
     raw = spectrum[~spectrum["deflated"]]
     bulk = spectrum[spectrum["deflated"]] if spectrum["deflated"].any() else raw
-    floor = NOISE_FLOOR * raw["ritz_value"].abs().max()
-    negative = raw[raw["ritz_value"] < -floor]
+    negative = raw[raw["ritz_value"] < 0]
     vectors = raw["start_vector"].nunique()
+    absolute = _moment(raw.assign(ritz_value=raw["ritz_value"].abs()), 1, vectors)
     energy = _moment(bulk, 2, bulk["start_vector"].nunique())
     return {
         "deflated": bool(spectrum["deflated"].any()),
         "bulk_energy": energy,
         "trace": _moment(raw, 1, vectors),
-        "negative_weight": _moment(negative, 0, vectors),
+        "negative_mass": -_moment(negative, 1, vectors) / absolute if absolute > 0 else np.nan,
         "negative_energy_share": _moment(negative, 2, vectors) / energy if energy > 0 else np.nan,
-        "noise_floor": floor,
     }
 
 

@@ -179,7 +179,7 @@ def test_bars_reach_over_the_seeds(one):
     ax = figure.axes[0]
     container = next(c for c in ax.containers if c.get_label() == "residual, train")
     rows = select(one["components"], operator="residual", split="train").groupby("examples_per_class")
-    weights = rows["negative_weight"]
+    weights = rows["negative_mass"]
     assert container.lines[0].get_ydata() == pytest.approx(weights.mean().to_numpy())
     segments = container.lines[2][0].get_segments()
     assert [low for (_, low), _ in segments] == pytest.approx(weights.min().tolist())

@@ -13,7 +13,7 @@ from synthetic_tables import (
     spectrum_columns,
 )
 
-from hessketch.studies.full_spectrum import NOISE_FLOOR, components, outlier_positions, outliers, tails
+from hessketch.studies.full_spectrum import components, outlier_positions, outliers, tails
 from hessketch.studies.spectra import SPECTRUM_KEYS
 
 NO_EIGENVALUES = eigenvalue_rows(spectrum_columns(), np.empty(0))
@@ -139,13 +139,11 @@ def test_shares_add_up_to_one_with_the_cross_term(tables):
         assert (found.loc[found["operator"] == "hessian", share] == 1.0).all()
 
 
-def test_negative_mass_leaves_out_what_rounding_may_have_made():
-    floor = NOISE_FLOOR * 100.0
-    values = np.array([-10.0, -2 * floor, -0.5 * floor, 0.0, 100.0])
-    found = components(exact_ritz("hessian", values)).iloc[0]
-    assert found["noise_floor"] == pytest.approx(floor)
-    assert found["negative_weight"] == pytest.approx(0.4)
-    assert found["negative_energy_share"] == pytest.approx(100.0 / 10100.0, rel=1e-6)
+def test_negative_mass_is_the_share_of_absolute_values_and_negative_energy_that_of_squares():
+    found = components(exact_ritz("hessian", np.array([-10.0, -2.0, 0.0, 8.0, 100.0]))).iloc[0]
+    assert found["negative_mass"] == pytest.approx(12.0 / 120.0)
+    assert found["negative_energy_share"] == pytest.approx(104.0 / 10168.0)
+    assert np.isnan(components(exact_ritz("hessian", np.zeros(5))).iloc[0]["negative_mass"])
 
 
 def power_law_density(exponent, sides=(1.0, 1.0), operator="residual", **columns):
