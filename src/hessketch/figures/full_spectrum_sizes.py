@@ -140,7 +140,7 @@ def bulk_energy(components: pd.DataFrame) -> Figure:
 
 @style.styled
 def negative_mass(components: pd.DataFrame) -> Figure:
-    """Share of the sum of |eigenvalues| below zero (left) and of bulk energy in them (right), over sample size, by operator."""
+    """Share of the sum of |eigenvalues| (left) and of the bulk's energy (right) below zero, over sample size."""
     components = all_seeds(components)
     parts = components[components["operator"] != "cross"]
     cells = list(_cells(parts))

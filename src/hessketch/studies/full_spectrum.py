@@ -153,8 +153,8 @@ def _moments(spectrum: pd.DataFrame) -> dict[str, float]:
         "deflated": bool(spectrum["deflated"].any()),
         "bulk_energy": energy,
         "trace": _moment(raw, 1, vectors),
-        "negative_mass": -_moment(negative, 1, vectors) / absolute if absolute > 0 else np.nan,
-        "negative_energy_share": _moment(negative, 2, vectors) / energy if energy > 0 else np.nan,
+        "negative_mass": _share(-_moment(negative, 1, vectors), absolute),
+        "negative_energy_share": _share(_moment(negative, 2, vectors), energy),
     }
 
 
@@ -162,12 +162,18 @@ def _moment(spectrum: pd.DataFrame, power: int, vectors: int) -> float:
     return float((spectrum["weight"] * spectrum["ritz_value"] ** power).sum() / vectors)
 
 
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else np.nan
+
+
 def _with_shares(moments: dict[str, dict[str, float]]) -> list[dict[str, object]]:
     whole = moments.get("hessian", {"bulk_energy": np.nan, "trace": np.nan})
     rows = []
     for operator in ("hessian", "ggn", "residual"):
         if operator in moments:
-            shares = {f"{name}_share": moments[operator][name] / whole[name] for name in ("bulk_energy", "trace")}
+            shares = {
+                f"{name}_share": _share(moments[operator][name], whole[name]) for name in ("bulk_energy", "trace")
+            }
             rows.append({"operator": operator, **moments[operator], **shares})
     if len(rows) == 3:
         _, ggn, residual = rows
