@@ -98,6 +98,7 @@ def test_the_report_is_one_self_contained_page_with_every_figure(finished):
     project, _ = finished
     done = project.snakemake("--report", "results/tiny/report.html")
     assert done.returncode == 0, done.stdout[-3000:]
+    assert "ERROR" not in done.stdout  # a caption that is no sound reStructuredText
     page = (project.folder / "results/tiny/report.html").read_text()
     assert page.count("data:image/png;charset=utf8;filename=") >= 10
     assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="https?:', page)

@@ -174,7 +174,7 @@ def _with_shares(moments: dict[str, dict[str, float]]) -> list[dict[str, object]
             shares = {
                 f"{name}_share": _share(moments[operator][name], whole[name]) for name in ("bulk_energy", "trace")
             }
-            rows.append({"operator": operator, **moments[operator], **shares})
+            rows.append({"operator": operator, **found, **shares})
     if len(rows) == 3:
         _, ggn, residual = rows
         cross = {name: 1.0 - ggn[name] - residual[name] for name in ("bulk_energy_share", "trace_share")}
