@@ -171,9 +171,8 @@ def _with_shares(moments: dict[str, dict[str, float]]) -> list[dict[str, object]
     rows = []
     for operator in ("hessian", "ggn", "residual"):
         if operator in moments:
-            shares = {
-                f"{name}_share": _share(moments[operator][name], whole[name]) for name in ("bulk_energy", "trace")
-            }
+            found = moments[operator]
+            shares = {f"{name}_share": _share(found[name], whole[name]) for name in ("bulk_energy", "trace")}
             rows.append({"operator": operator, **found, **shares})
     if len(rows) == 3:
         _, ggn, residual = rows
