@@ -6,7 +6,7 @@ Imports neither torch nor pandas: the workflow reads it each time a rule is plan
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -194,16 +194,22 @@ def runs_of(config: Mapping[str, Any]) -> list[Run]:
     return runs
 
 
-def surrounding_problems(config: Mapping[str, Any], folders: list[str], can_reach) -> list[str]:
-    """What stands outside of the config and would stop a run: folders that cannot be written, data out of reach.
-
-    `can_reach(host)` tells whether a download host answers; it is asked only for data that are not on the disk.
-    """
+def folder_problems(folders: list[str]) -> list[str]:
+    """Folders of outputs that cannot be written, one line each."""
     lines = []
     for folder in folders:
         existing = next(p for p in [Path(folder), *Path(folder).absolute().parents] if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             lines.append(f"{folder}: cannot be written ({existing} is {_why(existing)}); choose another working folder")
+    return lines
+
+
+def data_problems(config: Mapping[str, Any], can_reach: Callable[[str], bool]) -> list[str]:
+    """Data sets out of reach, one line each.
+
+    `can_reach(host)` tells whether a download host answers; it is asked only for data that are not on the disk.
+    """
+    lines = []
     for name in _mapping(config.get("datasets")):
         dataset = describe(name)
         if dataset.embedded or local_files(name, config["data_folder"]) or can_reach(dataset.download_host):

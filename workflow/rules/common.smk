@@ -16,7 +16,7 @@ shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PA
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 try:
-    from hessketch.config import config_problems, fill_defaults, runs_of, surrounding_problems
+    from hessketch.config import config_problems, data_problems, fill_defaults, folder_problems, runs_of
     from hessketch.devices import visible_gpus
     from hessketch.runs import Run
 except ImportError as error:
@@ -48,6 +48,7 @@ config = fill_defaults(config, SCHEMA)
 RESULTS = f"results/{config['profile']}"
 FIGURES = f"figures/{config['profile']}"
 LOGS = f"logs/{config['profile']}"
+stop_with(folder_problems([RESULTS, FIGURES, LOGS, "resources"]))
 RUNS = runs_of(config)
 CELLS = {}  # the runs that differ in their learning rate alone, by the path of their cell
 for run in RUNS:
@@ -90,7 +91,7 @@ def can_reach(host):
 
 def start_or_explain():
     """The last check before the first job, and the banner."""
-    stop_with(surrounding_problems(config, [RESULTS, FIGURES, "resources", LOGS], can_reach))
+    stop_with(data_problems(config, can_reach))
     jobs = [job.rule.name for job in workflow.dag.needrun_jobs()]
     stages = ", ".join(f"{jobs.count(rule)} {stage}" for rule, stage in STAGES.items() if rule in jobs)
     device = ", ".join(GPUS) if GPUS else f"CPU, {workflow.cores} cores"

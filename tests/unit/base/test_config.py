@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hessketch.config import config_problems, fill_defaults, runs_of, surrounding_problems
+from hessketch.config import config_problems, data_problems, fill_defaults, folder_problems, runs_of
 from hessketch.curvature.losses import LOSSES
 from hessketch.linalg.spectrum import SpectrumSettings
 from hessketch.networks.layers import NORMS
@@ -154,16 +154,15 @@ def test_the_papers_profile_has_its_whole_ladder():
 
 def test_data_out_of_reach_are_named_with_folder_files_and_host(tmp_path):
     config = {"datasets": {"mnist": {}, "digits": {}}, "data_folder": str(tmp_path)}
-    (line,) = surrounding_problems(config, [str(tmp_path / "results")], lambda host: False)
+    (line,) = data_problems(config, lambda host: False)
     assert line.startswith(f"data_folder: {tmp_path} holds no files of mnist (train-images-idx3-ubyte,")
     assert "cannot be reached" in line
-    assert surrounding_problems(config, [str(tmp_path / "results")], lambda host: True) == []
+    assert data_problems(config, lambda host: True) == []
 
 
 def test_a_results_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / "results").write_text("")
-    config = {"datasets": {}, "data_folder": str(tmp_path)}
-    (line,) = surrounding_problems(config, [str(tmp_path / "results/demo")], lambda host: True)
+    (line,) = folder_problems([str(tmp_path / "results/demo")])
     assert "cannot be written" in line and "a file, not a folder" in line
 
 
