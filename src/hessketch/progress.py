@@ -27,15 +27,21 @@ class Progress:
             Path(log).parent.mkdir(parents=True, exist_ok=True)
             self._log = open(log, "a", buffering=1)  # noqa: SIM115 (lives as long as the job)
         self._terminal = sys.stderr if sys.stderr.isatty() else None
-        self._calm_seconds = calm_seconds if self._log else 0.0
+        self._calm_seconds = calm_seconds
 
     def say(self, text: str) -> None:
-        """One line in the log, with the time of day."""
+        """One line that stays: in the log, with the time of day, or without a log on stderr."""
         if self._log is not None:
             self._log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-        elif self._terminal is None:
+            self._show(text)
+        else:
+            self._clear()
             print(f"{self.job}: {text}", file=sys.stderr)
-        self._show(text)
+
+    def _clear(self) -> None:
+        if self._terminal is not None:
+            self._terminal.write("\r\033[K")
+            self._terminal.flush()
 
     def _show(self, text: str) -> None:
         if self._terminal is not None:
@@ -57,7 +63,7 @@ class Progress:
                 f"took {readable_time(now - start)}" if finished else f"{readable_time(left)} left"
             )
             last["terminal"] = now
-            if self._log is not None and (finished or now - last["log"] >= self._calm_seconds):
+            if finished or (self._log is not None and now - last["log"] >= self._calm_seconds):
                 last["log"] = now
                 self.say(text)
             else:
@@ -67,8 +73,6 @@ class Progress:
 
     def close(self) -> None:
         """Clears the live line and closes the log."""
-        if self._terminal is not None:
-            self._terminal.write("\r\033[K")
-            self._terminal.flush()
+        self._clear()
         if self._log is not None:
             self._log.close()

@@ -36,3 +36,10 @@ def test_a_terminal_gets_one_line_that_is_overwritten(monkeypatch, tmp_path):
     progress.close()
     assert "\r\033[Ktrain: epoch 1/1" in terminal.getvalue()
     assert "\n" not in terminal.getvalue()
+
+
+def test_without_a_log_the_end_of_a_stage_stays(monkeypatch, capsys):
+    report = Progress("train").stage("epoch")
+    report(1, 2)
+    report(2, 2)
+    assert capsys.readouterr().err.startswith("train: epoch 2/2, took")
