@@ -23,7 +23,6 @@ from hessketch.networks.registry import build_network
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, environment
 from hessketch.records import read_record, read_table, write_record, write_table
-from hessketch.seeds import derive_seed
 
 # Papyan 2018, Figure 4: the test Hessian and the GGN are deflated, the residual has no outliers to take out.
 DEFLATED = ("hessian", "ggn")
@@ -71,7 +70,7 @@ def spectra_of_network(
 
     Tables: density, ritz, eigenvalues, bounds, each with the columns operator, n, p, classes and `columns`. A finished
     operator is kept in `output/partial` until all are done, so that a killed job repeats at most one. `seed` fixes
-    the start vectors, each operator its own. Returns the record.
+    the start vectors, the same for every operator. Returns the record.
     """
     progress = progress or Progress("spectrum")
     watch = Stopwatch()
@@ -93,7 +92,8 @@ def spectra_of_network(
         if tables is None:
             operator = CurvatureOperator(name, model, loss_of, examples.batches(batch_size))
             chosen = settings if name in DEFLATED else replace(settings, deflation_rank=0)
-            generator = torch.Generator().manual_seed(derive_seed(seed, name, "start vectors"))
+            # The same start vectors for every operator: v^T H v = v^T G v + v^T R v then holds in the estimates too.
+            generator = torch.Generator().manual_seed(seed)
             start = time.perf_counter()
             spectrum = paper_spectrum(operator, chosen, generator, progress.stage(f"{name}: product"))
             tables = spectrum_tables(spectrum, time.perf_counter() - start)

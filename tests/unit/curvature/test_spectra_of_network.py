@@ -143,3 +143,11 @@ def test_weights_that_are_not_finite_stop_with_the_reason(model, examples, tmp_p
     with pytest.raises(ArithmeticError, match="diverged"):
         spectra(model, examples, tmp_path)
     assert not (tmp_path / "record.json").exists()
+
+
+def test_traces_of_hessian_ggn_and_residual_add_up_for_every_start_vector(model, examples, tmp_path):
+    spectra(model, examples, tmp_path)
+    raw = read_table(tmp_path / "ritz.parquet").query("not deflated")
+    trace = (raw["weight"] * raw["ritz_value"]).groupby([raw["start_vector"], raw["operator"]]).sum().unstack()
+    assert trace["hessian"].to_numpy() == pytest.approx(trace["ggn"] + trace["residual"], rel=1e-10)
+    assert len(trace) == 2 and trace["hessian"].nunique() == 2
