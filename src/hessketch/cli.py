@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hessketch.errors import InputError
@@ -35,7 +36,40 @@ def settings_from(arguments: argparse.Namespace, settings: type[Settings], **giv
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto, a GPU where there is one)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice)")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} given; allowed: a whole number of at least 1")
+    return int(text)
+
+
+def not_negative(text: str) -> int:
+    """A whole number of at least 0, for argparse."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} given; allowed: a whole number of at least 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} given; allowed: a number of seconds, such as 30")
+    return seconds
+
+
+def output_folder(text: str) -> Path:
+    """A folder to write into, for argparse: not an existing file, nor below one."""
+    path = Path(text)
+    existing = next(p for p in [path, *path.absolute().parents] if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}: cannot be written, {existing} is a file or read-only")
+    return path
 
 
 def _rank(text: str) -> int | str:
@@ -66,8 +100,8 @@ def add_save_every(parser: argparse.ArgumentParser) -> None:
     """How much work a kill may lose. Also by environment variable: a flag of a rule would retrain what is done."""
     parser.add_argument(
         "--save-every",
-        type=float,
-        default=float(os.environ.get("HESSKETCH_SAVE_EVERY", 30)),
+        type=_seconds,
+        default=os.environ.get("HESSKETCH_SAVE_EVERY", "30"),
         metavar="SECONDS",
         help="least time between saved states of the training (default: $HESSKETCH_SAVE_EVERY or 30)",
     )

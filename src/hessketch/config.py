@@ -4,18 +4,21 @@ Imports neither torch nor pandas: the workflow reads it each time a rule is plan
 """
 
 import difflib
+import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
 from hessketch.data.catalog import describe, local_files
+from hessketch.data.integrity import damaged_files
 from hessketch.errors import InputError
 from hessketch.runs import Run
 
@@ -64,12 +67,35 @@ def _unknown_keys(error: ValidationError) -> Iterator[str]:
             yield f"{where}: unknown key; allowed: {', '.join(known)}{nearest(name, known)}"
 
 
-def _wrong_type(value: Any) -> str:
+def _wrong_type(value: Any, schema: Mapping[str, Any]) -> str:
     text = f"{value!r} is {type(value).__name__}"
+    whole = any(option.get("type") == "integer" for option in (schema, *schema.get("anyOf", [])))
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value.strip()):
-        fixed = f"{float(value):f}".rstrip("0")
-        return f"{text}: YAML reads {value} as text, write {fixed}"
+        return f"{text}: YAML reads {value} as text, write {_as_yaml(float(value), whole)}"
+    if isinstance(value, float) and whole and value.is_integer():
+        return f"{text}: write {_as_yaml(value, whole)}"
     return text
+
+
+def _as_yaml(value: float, whole: bool) -> str:
+    """A number as YAML reads it: an exponent needs a point before it and a sign after the e."""
+    if whole and value.is_integer():
+        return str(int(value))
+    mantissa, e, exponent = repr(value).partition("e")
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}{e}{exponent}"
+
+
+def _is_whole(checker: object, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(checker: object, value: Any) -> bool:
+    return _is_whole(checker, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+# JSON Schema takes 3.0 for a whole number and knows no infinity; the programs that the numbers go to differ.
+_TYPES = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole).redefine("number", _is_number)
+_Validator = validators.extend(Draft202012Validator, type_checker=_TYPES)
 
 
 def _messages(error: ValidationError) -> Iterator[str]:
@@ -87,7 +113,7 @@ def _messages(error: ValidationError) -> Iterator[str]:
     elif error.validator == "uniqueItems":
         yield f"{where}: holds an entry twice; allowed: each entry once"
     elif error.validator in ("type", "anyOf"):
-        yield f"{where}: {_wrong_type(value)}; allowed: {_allowed(error.schema)}"
+        yield f"{where}: {_wrong_type(value, error.schema)}; allowed: {_allowed(error.schema)}"
     elif error.validator == "enum":
         yield f"{where}: {value!r} is unknown; allowed: {_allowed(error.schema)}{nearest(value, error.schema['enum'])}"
     else:
@@ -113,36 +139,48 @@ def _dataset_problems(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
 
 def _structure_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """What a schema cannot say: examples that do not exist, networks that do not fit, batches of one."""
-    for name, settings in _mapping(config.get("datasets")).items():
+    datasets, training = _mapping(config.get("datasets")), _mapping(config.get("training"))
+    networks = [_mapping(network) for network in _list(config.get("networks"))]
+    for name, settings in datasets.items():
         yield from _dataset_problems(str(name), _mapping(settings))
-    names = [n.get("name") for n in config.get("networks") or [] if isinstance(n, Mapping)]
-    for dataset in _mapping(config.get("datasets")):
-        if str(dataset).startswith("clusters-"):
-            for network in names:
-                if network in ("vgg11", "resnet18", "resnet18_smooth"):
-                    yield f"networks: {network} needs images, {dataset} holds vectors; allowed there: mlp"
+        for network in networks:
+            if str(name).startswith("clusters-") and network.get("name") in ("vgg11", "resnet18", "resnet18_smooth"):
+                yield f"networks: {network['name']} needs images, {name} holds vectors; allowed there: mlp"
+        last = _mapping(settings).get("epochs")
+        for epoch in _list(training.get("checkpoint_epochs")):
+            if isinstance(epoch, int) and isinstance(last, int) and epoch > last:
+                yield f"training.checkpoint_epochs: {epoch} is beyond the {last} epochs of datasets.{name}"
+    if training.get("batch_size") == 1 and any(network.get("norm", "batch") == "batch" for network in networks):
+        yield "training.batch_size: 1 given; allowed with batch norm: at least 2 (one example has no variance)"
     spectrum = _mapping(config.get("spectrum"))
     steps, points = spectrum.get("lanczos_steps", 256), spectrum.get("grid_points", 1024)
     if type(steps) is int and type(points) is int and points < steps:
         yield f"spectrum.grid_points: {points} given; allowed: at least as many as the {steps} lanczos_steps"
-    training = _mapping(config.get("training"))
-    for epoch in training.get("checkpoint_epochs") or []:
-        for dataset, settings in _mapping(config.get("datasets")).items():
-            last = _mapping(settings).get("epochs")
-            if isinstance(epoch, int) and isinstance(last, int) and epoch > last:
-                yield f"training.checkpoint_epochs: {epoch} is beyond the {last} epochs of datasets.{dataset}"
+
+
+def _repeated_runs(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+    """Runs that a sound config asks for twice: two spellings of one network, two rates alike to 12 digits."""
+    counts = Counter(run.path for run in runs_of(fill_defaults(config, schema)))
+    for path, count in counts.items():
+        if count > 1:
+            yield f"config: asks {count} times for {path}; allowed: once; remove the repeated network, rate or noise"
+            return
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def config_problems(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """Every problem of a config, one line each, in the order of the keys; empty when it is sound."""
-    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
+    errors = sorted(_Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
     lines = [line for error in errors for line in _messages(error)]
     lines += list(_structure_problems(config))
-    return list(dict.fromkeys(lines))
+    return list(dict.fromkeys(lines)) or list(_repeated_runs(config, schema))
 
 
 def fill_defaults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,14 +243,21 @@ def folder_problems(folders: list[str]) -> list[str]:
 
 
 def data_problems(config: Mapping[str, Any], can_reach: Callable[[str], bool]) -> list[str]:
-    """Data sets out of reach, one line each.
+    """Data sets out of reach or damaged, one line each.
 
-    `can_reach(host)` tells whether a download host answers; it is asked only for data that are not on the disk.
+    `can_reach(url)` tells whether a download server answers; it is asked only for data that are not on the disk.
     """
     lines = []
     for name in _mapping(config.get("datasets")):
         dataset = describe(name)
-        if dataset.embedded or local_files(name, config["data_folder"]) or can_reach(dataset.download_host):
+        if dataset.embedded:
+            continue
+        local = local_files(name, config["data_folder"])
+        if local:
+            lines += [f"data_folder: {damage}" for damage in damaged_files(name, local)]
+            continue
+        if can_reach(dataset.download_url):
+            lines += folder_problems([config["data_folder"]])
             continue
         lines.append(
             f"data_folder: {config['data_folder']} holds no files of {name} ({', '.join(dataset.files)}) and "

@@ -1,5 +1,7 @@
 """What made a result: versions, device, commit, time and memory, for run records."""
 
+import functools
+import hashlib
 import os
 import platform
 import resource
@@ -28,6 +30,16 @@ def source_version() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": None if status is None else bool(status),
     }
+
+
+@functools.cache
+def code_digest() -> str:
+    """Digest of this package's source files: what other code began is not continued."""
+    folder = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 class Stopwatch:

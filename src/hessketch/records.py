@@ -125,6 +125,37 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise _damaged(path, error) from error
 
 
+def structural_damage(path: str | Path) -> str:
+    """What is wrong with a table, a tensor file or a record by its outer structure alone; empty if it seems whole.
+
+    Cheap: reads ends and headers, and neither pandas nor torch is imported.
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            if path.suffix == ".parquet":
+                ends = file.read(4), file.seek(max(0, size - 4)), file.read(4)
+                return "" if size >= 12 and ends[0] == ends[2] == b"PAR1" else "no whole Parquet file"
+            if path.suffix == ".safetensors":
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(length, size)))
+                end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+                return "" if size == 8 + length + end else f"{size} bytes, {8 + length + end} expected"
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return str(error)
+    return ""
+
+
+def damaged_results(folders: list[str]) -> list[str]:
+    """One line for each damaged table, tensor file or record below the folders, with what to do about it."""
+    kinds = {".parquet", ".safetensors", ".json"}
+    paths = [p for folder in folders for p in sorted(Path(folder).rglob("*")) if p.suffix in kinds and p.is_file()]
+    return [str(_damaged(path, damage)) for path in paths if (damage := structural_damage(path))]
+
+
 def load_study(study: str, folder: str | Path | None = None) -> dict[str, "pandas.DataFrame"]:
     """All tables of one study by name, for a notebook.
 

@@ -104,6 +104,16 @@ def test_the_report_is_one_self_contained_page_with_every_figure(finished):
     assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="https?:', page)
 
 
+def test_no_page_loads_anything_from_the_network(finished):
+    """Scripts, styles and images of a page, and modules that its scripts import."""
+    project, _ = finished
+    for page in (project.folder / "results/tiny/full_spectrum").glob("*.html"):
+        text = page.read_text()
+        assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(?:https?:)?//", text), page
+        assert not re.search(r"import\([\"']https?:|from [\"']https?:", text), page
+        assert not re.search(r"cdnjs|unpkg|jsdelivr", text), page
+
+
 def test_a_damaged_result_is_named_with_what_to_delete(finished):
     project, _ = finished
     path = project.folder / f"results/tiny/spectra/{CELL}/test/density.parquet"

@@ -82,7 +82,10 @@ def test_the_papers_profile_lists_its_jobs_in_under_thirty_seconds(project):
     assert re.search(r"^train +880$", planned.stdout, re.MULTILINE)
 
 
-LONG = {"datasets": dataset(examples_per_class=[6], learning_rates=[0.02], epochs=80), "training": {"batch_size": 16}}
+LONG = {
+    "datasets": dataset(examples_per_class=[6], learning_rates=[0.02], epochs=80),
+    "training": {"batch_size": 16, "checkpoint_epochs": [1, 80]},
+}
 
 
 def wait_for(condition, process, seconds=120):
@@ -112,10 +115,14 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(project, tmp_path)
     undisturbed = tmp_path / "undisturbed"
     arguments = [record["run"], "--data", project.folder / "resources/digits.safetensors", "--output", undisturbed]
     arguments += ["--epochs", "80", "--batch-size", "16", "--device", "cpu", "--threads", "1"]
+    arguments += ["--checkpoint-epochs", "1", "80"]
     subprocess.run([sys.executable, ROOT / "workflow/scripts/train.py", *map(str, arguments)], check=True)
     assert read_record(undisturbed / "record.json")["resumed_from_epoch"] == 0
-    first, second = (read_tensors(path / "model.safetensors")[0] for path in (folder, undisturbed))
-    assert all((first[name] == second[name]).all() for name in second)
+    for name in ("model", "epoch1", "epoch80"):
+        first, second = (read_tensors(path / f"{name}.safetensors") for path in (folder, undisturbed))
+        assert all((first[0][key] == second[0][key]).all() for key in second[0])
+        assert first[1] == second[1]
+    assert read_tensors(folder / "epoch1.safetensors")[1]["epoch"] == 1
 
 
 def test_when_every_rate_diverges_the_error_says_so(project):
@@ -124,3 +131,20 @@ def test_when_every_rate_diverges_the_error_says_so(project):
     assert stopped.returncode != 0
     assert "every learning rate diverged" in stopped.stdout
     assert "add smaller values to learning_rates" in stopped.stdout
+
+
+def test_what_some_data_sets_lack_is_not_drawn(project):
+    """Label noise of one data set alone, train spectra alone, no deflation: only figures that can be filled."""
+    noisy = dataset(examples_per_class=[3], learning_rates=[0.05], label_noise=[0, 0.25])
+    clusters = {"clusters-k3-d5-s2": dataset(examples_per_class=[3], learning_rates=[0.05])["digits"]}
+    project.configure(
+        datasets={**noisy, **clusters},
+        networks=[{"name": "mlp", "norm": "none", "width": 0.05}],
+        spectrum={**TINY["spectrum"], "splits": ["train"], "deflation_rank": 0},
+    )
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout[-5000:]
+    figures = project.folder / "figures/tiny/full_spectrum"
+    expected = {"figure1-mlp-none-w0.05", "accuracy", "outlier_count", "bulk_energy", "negative_mass"}
+    for variant in ("cross_entropy", "cross_entropy-noise0.25"):
+        assert {path.stem for path in (figures / variant).glob("*.png")} == expected

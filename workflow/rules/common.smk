@@ -5,6 +5,8 @@ import re
 import shlex
 import socket
 import sys
+import urllib.parse
+import urllib.request
 from itertools import product
 from pathlib import Path
 
@@ -18,9 +20,10 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 try:
     from hessketch.config import config_problems, data_problems, fill_defaults, folder_problems, runs_of
     from hessketch.devices import visible_gpus
+    from hessketch.records import damaged_results
     from hessketch.runs import Run
 except ImportError as error:
-    raise WorkflowError(f"hessketch is not installed in this environment ({error}); run: make install")
+    raise WorkflowError(f"hessketch is not installed in this environment ({error}); run: make")
 
 # Rules that do the work, in their order, as the banner calls them.
 STAGES = {
@@ -55,7 +58,10 @@ for run in RUNS:
     CELLS.setdefault(run.cell.path, []).append(run)
 
 GPUS = visible_gpus() if config["device"] != "cpu" else []
-# GPU jobs queue for the GPUs that are there; on a CPU one thread a job lets jobs run side by side.
+# On a CPU one thread a job lets jobs run side by side. On a machine with a GPU of its own one job at a time has it, since
+# every job takes the first; on a cluster the scheduler decides, and no limit is set here.
+if GPUS:
+    workflow.global_resources.setdefault("gpu", 1)
 GPU_PER_JOB = 1 if GPUS or config["device"] == "cuda" else 0
 THREADS_PER_JOB = 4 if GPU_PER_JOB else 1
 
@@ -81,9 +87,13 @@ def flags(settings):
     return shlex.join(words)
 
 
-def can_reach(host):
+def can_reach(url):
+    """Whether a server answers; behind a proxy only a download itself can tell."""
+    if urllib.request.getproxies():
+        return True
+    parts = urllib.parse.urlsplit(url)
     try:
-        socket.create_connection((host, 443), timeout=5).close()
+        socket.create_connection((parts.hostname, 80 if parts.scheme == "http" else 443), timeout=5).close()
     except OSError:
         return False
     return True
@@ -91,7 +101,7 @@ def can_reach(host):
 
 def start_or_explain():
     """The last check before the first job, and the banner."""
-    stop_with(data_problems(config, can_reach))
+    stop_with(data_problems(config, can_reach) + damaged_results(["resources", RESULTS]))
     jobs = [job.rule.name for job in workflow.dag.needrun_jobs()]
     stages = ", ".join(f"{jobs.count(rule)} {stage}" for rule, stage in STAGES.items() if rule in jobs)
     device = ", ".join(GPUS) if GPUS else f"CPU, {workflow.cores} cores"

@@ -3,7 +3,7 @@ rule prepare_data:
     localrule: True
     input:
         script="workflow/scripts/prepare_data.py",
-        code=code("data"),
+        code=code("data", "seeds"),
     output:
         data="resources/{dataset}.safetensors",
     log:

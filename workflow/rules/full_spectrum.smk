@@ -4,27 +4,26 @@ STUDY_TABLES = [
     "runs", "density", "ritz", "eigenvalues", "bounds",
     "outliers", "outlier_positions", "components", "tails", "training_table",
 ]  # fmt: skip
-# Networks of one profile may differ in norm or width, so these are part of a figure's name.
-NETWORKS = sorted({run.network_label for run in RUNS})
-VARIANTS = sorted({run.variant for run in RUNS})
 FIGURE_SIZES = flags(config["figures"])
 
 
 def study_figures():
-    """File name to what the plotting script needs: every figure that this profile's spectra can fill."""
+    """(variant, file name) to what the plotting script needs: every figure that this profile's spectra can fill."""
     splits = config["spectrum"]["splits"]
     deflated = config["spectrum"]["deflation_rank"] != 0
-    figures = {name: name for name in ("accuracy", "outlier_count", "bulk_energy", "negative_mass")}
-    if deflated:
-        figures["outlier_positions"] = "outlier_positions"
+    summaries = ["accuracy", "outlier_count", "bulk_energy", "negative_mass", *["outlier_positions"] * deflated]
     of_network = [n for n, split in ((1, "train"), (2, "test")) if split in splits]
     of_spectrum = [3] * ("train" in splits and deflated) + [4] * ("test" in splits) + [5] * (len(splits) == 2)
-    for network in NETWORKS:
+    figures = {}
+    for run in RUNS:
+        variant, dataset, network = run.variant, run.dataset, run.network_label
+        for name in summaries:
+            figures[variant, name] = name
         for number in of_network:
-            figures[f"figure{number}-{network}"] = f"figure{number} --network {network}"
-        for number, dataset in product(of_spectrum, config["datasets"]):
-            name = f"figure{number}-{dataset}-{network}"
-            figures[name] = f"figure{number} --dataset {dataset} --network {network} {FIGURE_SIZES}"
+            figures[variant, f"figure{number}-{network}"] = f"figure{number} --network {network}"
+        for number in of_spectrum:
+            arguments = f"figure{number} --dataset {dataset} --network {network} {FIGURE_SIZES}"
+            figures[variant, f"figure{number}-{dataset}-{network}"] = arguments
     return figures
 
 
@@ -35,7 +34,7 @@ rule full_spectrum_tables:
     localrule: True
     input:
         script="workflow/scripts/tabulate_full_spectrum.py",
-        code=code("studies", "linalg", "runs", "config"),
+        code=code("studies", "linalg", "figures/html", "runs", "config"),
         config=rules.config.output,
         runs=[f"{RESULTS}/runs/{run.path}/record.json" for run in RUNS],
         selections=[f"{RESULTS}/selected/{cell}/selection.json" for cell in CELLS],
@@ -63,7 +62,7 @@ rule full_spectrum_figure:
     localrule: True
     input:
         script="workflow/scripts/plot_full_spectrum.py",
-        code=code("figures", "studies"),
+        code=code("figures", "studies", "runs"),
         tables=rules.full_spectrum_tables.output,
     output:
         pdf=f"{FIGURES}/full_spectrum/{{variant}}/{{figure}}.pdf",
@@ -77,10 +76,10 @@ rule full_spectrum_figure:
     log:
         f"{LOGS}/full_spectrum_figure/{{variant}}/{{figure}}.log",
     params:
-        figure=lambda w: STUDY_FIGURES[w.figure],
+        figure=lambda w: STUDY_FIGURES[w.variant, w.figure],
     wildcard_constraints:
         variant="[^/]+",
-        figure="|".join(map(re.escape, STUDY_FIGURES)),
+        figure="|".join(sorted({re.escape(figure) for _, figure in STUDY_FIGURES})),
     message:
         "Drawing {wildcards.figure}"
     shell:
@@ -92,7 +91,8 @@ rule full_spectrum_notebook:
     localrule: True
     input:
         notebook="notebooks/full_spectrum.ipynb",
-        code=code("figures", "studies"),
+        template="workflow/notebook/offline/index.html.j2",
+        code=code("figures", "studies", "runs"),
         tables=rules.full_spectrum_tables.output,
     output:
         report(
@@ -108,18 +108,18 @@ rule full_spectrum_notebook:
         "Running the notebook"
     shell:
         "HESSKETCH_RESULTS=$PWD/{RESULTS} jupyter nbconvert {input.notebook} --to html --execute"
+        " --template offline --TemplateExporter.extra_template_basedirs=workflow/notebook"
         " --output-dir {STUDY} --output notebook.html > {log} 2>&1"
 
 
 rule full_spectrum:
     localrule: True
     input:
-        expand(
-            f"{FIGURES}/full_spectrum/{{variant}}/{{figure}}.{{format}}",
-            variant=VARIANTS,
-            figure=STUDY_FIGURES,
-            format=["pdf", "png"],
-        ),
+        [
+            f"{FIGURES}/full_spectrum/{variant}/{figure}.{format}"
+            for variant, figure in STUDY_FIGURES
+            for format in ("pdf", "png")
+        ],
         expand(f"{STUDY}/{{table}}.parquet", table=STUDY_TABLES),
         f"{STUDY}/table1.csv",
         f"{STUDY}/table1.html",

@@ -9,9 +9,9 @@ from hessketch.linalg.spectrum import SpectrumSettings
 
 def spectrum(arguments: argparse.Namespace, progress) -> None:
     from hessketch.curvature.job import load_network, spectra_of_network
+    from hessketch.data.of_run import examples_of_run
     from hessketch.runs import Run
     from hessketch.seeds import derive_seed
-    from hessketch.training.job import examples_of_run
 
     run = Run.from_path(arguments.cell)
     model, metadata = load_network(arguments.model)

@@ -8,8 +8,9 @@ from hessketch.training.settings import TrainingSettings
 
 
 def train(arguments: argparse.Namespace, progress) -> None:
+    from hessketch.data.of_run import examples_of_run
     from hessketch.runs import Run
-    from hessketch.training.job import examples_of_run, train_run
+    from hessketch.training.job import train_run
 
     run = Run.from_path(arguments.run)
     settings = settings_from(arguments, TrainingSettings, learning_rate=run.learning_rate)

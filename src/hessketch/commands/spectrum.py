@@ -13,7 +13,14 @@ examples:
 import argparse
 from pathlib import Path
 
-from hessketch.cli import add_device, add_spectrum_settings, device_from, spectrum_settings_from
+from hessketch.cli import (
+    add_device,
+    add_spectrum_settings,
+    device_from,
+    output_folder,
+    positive,
+    spectrum_settings_from,
+)
 from hessketch.commands.train import add_data
 from hessketch.curvature.losses import LOSSES
 from hessketch.curvature.operators import OPERATORS
@@ -31,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=float, default=1.0, help="with --network (default: 1)")
     parser.add_argument("--loss", choices=list(LOSSES), help="(default: the checkpoint's, or cross_entropy)")
     parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS), help="(default: all)")
-    parser.add_argument("--batch-size", type=int, default=500, help="examples in one pass (default: 500)")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--batch-size", type=positive, default=500, help="examples in one pass (default: 500)")
+    parser.add_argument("--output", type=output_folder, required=True, help="folder to write into")
     add_spectrum_settings(parser, SpectrumSettings)
     add_device(parser)
 
@@ -57,11 +64,7 @@ def run(arguments: argparse.Namespace, progress) -> None:
     if arguments.network:
         architecture = Architecture(arguments.network, shape, dataset.classes, arguments.width, arguments.norm)
     model, stored = load_network(arguments.checkpoint, architecture)
-    if "architecture" in stored and tuple(stored["architecture"]["input_shape"]) != shape:
-        raise InputError(
-            f"{arguments.checkpoint}: takes inputs of shape {tuple(stored['architecture']['input_shape'])}, "
-            f"{arguments.dataset} has {shape}; name the data set that it was trained on"
-        )
+    _require_same_data(arguments, stored.get("architecture"), shape, dataset.classes)
     record = spectra_of_network(
         model.to(device_from(arguments)),
         trained["loss"],
@@ -77,12 +80,28 @@ def run(arguments: argparse.Namespace, progress) -> None:
     _show(arguments.output, record)
 
 
+def _require_same_data(arguments: argparse.Namespace, stored: dict | None, shape: tuple, classes: int) -> None:
+    """Raises InputError if a checkpoint of `hessketch train` was trained on data of another shape."""
+    if stored and (tuple(stored["input_shape"]), stored["classes"]) != (shape, classes):
+        raise InputError(
+            f"{arguments.checkpoint}: takes inputs of shape {tuple(stored['input_shape'])} and tells "
+            f"{stored['classes']} classes; {arguments.dataset} has {shape} and {classes}; name the data set that it "
+            "was trained on"
+        )
+
+
 def _as_trained(arguments: argparse.Namespace) -> dict:
     """Loss, seed, examples and label noise: as given, else as the checkpoint's own training had them."""
-    from hessketch.records import read_tensors
+    from hessketch.records import read_tensors, structural_damage
     from hessketch.runs import Run
 
     chosen = {"loss": "cross_entropy", "seed": 0, "label_noise": 0.0, "examples_per_class": None}
+    damage = structural_damage(arguments.checkpoint) if arguments.checkpoint.is_file() else ""
+    if damage or arguments.checkpoint.suffix != ".safetensors":
+        raise InputError(
+            f"{arguments.checkpoint}: no whole safetensors file{f' ({damage})' if damage else ''}; save weights with "
+            "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+        )
     stored = read_tensors(arguments.checkpoint)[1].get("run")
     if stored:
         run = Run.from_path(stored)

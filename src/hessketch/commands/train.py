@@ -8,9 +8,17 @@ example:
 """
 
 import argparse
-from pathlib import Path
 
-from hessketch.cli import add_device, add_save_every, add_settings, device_from, settings_from
+from hessketch.cli import (
+    add_device,
+    add_save_every,
+    add_settings,
+    device_from,
+    not_negative,
+    output_folder,
+    positive,
+    settings_from,
+)
 from hessketch.curvature.losses import LOSSES
 from hessketch.training.settings import TrainingSettings
 
@@ -22,8 +30,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data-folder", default="data", help="folder of the raw files (default: data)")
     parser.add_argument("--download", action="store_true", help="download what the folder lacks")
-    parser.add_argument("--examples-per-class", type=int, help="size of the balanced subset (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
+    parser.add_argument("--examples-per-class", type=positive, help="size of the balanced subset (default: all)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="seed of everything random (default: 0)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--norm", default="batch", choices=["batch", "group", "none"], help="(default: batch)")
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of the hidden widths (default: 1)")
     parser.add_argument("--loss", default="cross_entropy", choices=list(LOSSES), help="(default: cross_entropy)")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--output", type=output_folder, required=True, help="folder to write into")
     add_settings(parser, TrainingSettings)
     add_save_every(parser)
     add_device(parser)
@@ -45,9 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, progress) -> None:
     from hessketch.data.examples import load_examples
+    from hessketch.data.of_run import subset_seed
     from hessketch.data.prepared import prepare_dataset
     from hessketch.runs import Run
-    from hessketch.training.job import subset_seed, train_run
+    from hessketch.training.job import train_run
 
     settings = settings_from(arguments, TrainingSettings)
     prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)

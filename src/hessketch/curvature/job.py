@@ -21,7 +21,7 @@ from hessketch.errors import InputError
 from hessketch.linalg.spectrum import SpectrumSettings, paper_spectrum
 from hessketch.networks.registry import build_network
 from hessketch.progress import Progress
-from hessketch.provenance import Stopwatch, environment
+from hessketch.provenance import Stopwatch, code_digest, environment
 from hessketch.records import read_record, read_table, write_record, write_table
 
 # Papyan 2018, Figure 4: the test Hessian and the GGN are deflated, the residual has no outliers to take out.
@@ -85,6 +85,7 @@ def spectra_of_network(
         "loss": loss,
         "settings": asdict(settings),
         "seed": seed,
+        "code": code_digest(),
     }
     collected: dict[str, list[pandas.DataFrame]] = {}
     for name in operators:

@@ -41,7 +41,13 @@ class Dataset:
     std: tuple[float, ...] = ()
     files: tuple[str, ...] = ()  # raw files; those of MNIST's format may end in .gz
     download_host: str | None = None
+    download_scheme: str = "https"
     embedded: bool = False  # needs neither files nor network
+
+    @property
+    def download_url(self) -> str:
+        """Scheme and host of the server that torchvision downloads from."""
+        return f"{self.download_scheme}://{self.download_host}"
 
 
 DATASETS: dict[str, Dataset] = {
@@ -81,6 +87,7 @@ DATASETS: dict[str, Dataset] = {
             std=(0.5,),
             files=_IDX_FILES,
             download_host="fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+            download_scheme="http",
         ),
         Dataset(
             name="cifar10",

@@ -28,41 +28,33 @@ _LINES = {"train": "-", "test": "--"}
 _TICKS = 6
 
 
-_CRITERIA = {"beyond_residual": "beyond the residual", "outlier_count": "apart by a gap"}
-
-
 @style.styled
 def outlier_count(outliers: pd.DataFrame) -> Figure:
-    """Number of outliers over sample size, by operator and split, with lines at C and C - 1 for C classes.
+    """Eigenvalues beyond the residual's spectrum over sample size, with lines at C and C - 1 for C classes.
 
-    Left those beyond the residual's spectrum, right those set apart by a gap. Where the data sets differ in their
-    number of classes, a last row shows the Hessian's outliers at the largest size against the number of classes.
+    Where the data sets differ in their number of classes, a last panel shows the Hessian's outliers at the largest
+    size against the number of classes.
     """
-    outliers = all_seeds(outliers)
+    outliers = all_seeds(outliers[outliers["beyond_residual"].notna()])
     cells = list(_cells(outliers))
     compare = outliers["classes"].nunique() > 1
-    figure, axes = style.grid(len(cells) + compare, 2, panel=(3.0, 2.3))
-    for row, (name, cell) in zip(axes, cells, strict=False):
-        for ax, (column, criterion) in zip(row, _CRITERIA.items(), strict=True):
-            classes = cell["classes"].iloc[0]
-            for level in (classes, classes - 1):
-                ax.axhline(level, color="0.75", linewidth=0.8, zorder=0)
-            ax.text(1.0, classes, "$C$", transform=ax.get_yaxis_transform(), va="center", color="0.4", fontsize=7)
-            present = cell[cell[column].notna()]
-            _operator_lines(ax, present, column)
-            _size_axis(ax, cell["examples_per_class"])
-            top = max(classes, present[column].max()) if len(present) else classes
-            ax.set(title=style.title_lines(name), ylim=(-0.04 * top, 1.12 * top), ylabel=f"outliers, {criterion}")
-            ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    figure, axes = style.wrapped_grid(len(cells) + compare)
+    for ax, (name, cell) in zip(axes, cells, strict=False):
+        classes = cell["classes"].iloc[0]
+        for level in (classes, classes - 1):
+            ax.axhline(level, color="0.75", linewidth=0.8, zorder=0)
+        ax.text(1.0, classes, "$C$", transform=ax.get_yaxis_transform(), va="center", color="0.4", fontsize=7)
+        _operator_lines(ax, cell, "beyond_residual")
+        top = max(classes, cell["beyond_residual"].max())
+        ax.set(title=style.title_lines(name), ylabel="outliers", ylim=(-0.04 * top, 1.12 * top))
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     if compare:
-        for ax, (column, criterion) in zip(axes[-1], _CRITERIA.items(), strict=True):
-            _against_classes(ax, largest_size(outliers), column)
-            ax.set_ylabel(f"outliers, {criterion}")
-    _legend_below(figure, axes[0][1])
+        _against_classes(axes[-1], largest_size(outliers))
+    _legend_below(figure, axes[0])
     return figure
 
 
-def _against_classes(ax: Axes, outliers: pd.DataFrame, column: str) -> None:
+def _against_classes(ax: Axes, outliers: pd.DataFrame) -> None:
     hessians = outliers[outliers["operator"] == "hessian"]
     ends = [hessians["classes"].min(), hessians["classes"].max()]
     ax.plot(ends, ends, color="0.75", linewidth=0.8, zorder=0)
@@ -70,8 +62,8 @@ def _against_classes(ax: Axes, outliers: pd.DataFrame, column: str) -> None:
         rows = hessians[hessians["split"] == split]
         colour = style.COLOURS["hessian"]
         look = {"color": colour, "markerfacecolor": colour if split == "train" else "none"}
-        ax.plot(rows["classes"], rows[column], linestyle="none", marker=marker, markersize=4, label=split, **look)
-    ax.set(title="Hessian, largest sample size", xlabel="classes")
+        ax.plot(rows["classes"], rows["beyond_residual"], ls="none", marker=marker, markersize=4, label=split, **look)
+    ax.set(title="Hessian, largest sample size", xlabel="classes", ylabel="outliers")
     ax.legend(loc="upper left")
 
 
@@ -125,9 +117,10 @@ def bulk_energy(components: pd.DataFrame) -> Figure:
     components = all_seeds(components)
     parts = components[components["operator"] != "hessian"]
     cells = list(_cells(parts))
-    figure, axes = style.grid(len(cells), 2, sharey="row")
+    splits = [split for split in _LINES if (parts["split"] == split).any()]
+    figure, axes = style.grid(len(cells), len(splits), sharey="row")
     for row, (name, cell) in zip(axes, cells, strict=True):
-        for ax, split in zip(row, ("train", "test"), strict=True):
+        for ax, split in zip(row, splits, strict=True):
             for level in (0.0, 1.0):
                 ax.axhline(level, color="0.75", linewidth=0.8, zorder=0)
             _operator_lines(ax, cell[cell["split"] == split], "bulk_energy_share", dashed=False)

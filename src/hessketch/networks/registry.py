@@ -31,8 +31,10 @@ def build_network(
     Raises InputError for an unknown name, norm, width or an input shape that the network does not take.
     """
     require_norm(norm)
-    if not width > 0 or classes < 1:
-        raise InputError(f"width {width!r} and {classes!r} outputs given; allowed: width above 0, at least 1 output")
+    if not 0 < width <= 16 or classes < 1:
+        raise InputError(
+            f"width {width!r} and {classes!r} outputs given; allowed: width above 0 up to 16, at least 1 output"
+        )
     if ":" in name:
         return _users_network(name, seed, input_shape=input_shape, classes=classes, width=width, norm=norm)
     if name not in NETWORKS:
@@ -71,6 +73,8 @@ def _users_network(name: str, seed: int, **arguments) -> nn.Module:
 
 def _users_function(name: str) -> Callable[..., nn.Module]:
     module, _, function = name.partition(":")
+    if not module or module.startswith(".") or not function:
+        raise InputError(f"network {name!r}: allowed: module:function, such as my_package.nets:make")
     try:
         return getattr(importlib.import_module(module), function)
     except ImportError as error:

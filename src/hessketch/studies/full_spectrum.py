@@ -28,14 +28,14 @@ def outliers(ritz: pd.DataFrame, eigenvalues: pd.DataFrame) -> pd.DataFrame:
 
     Beyond the residual: raw Ritz values above the largest |Ritz value| of the residual of the same run and split. The
     paper identifies the Hessian's bulk with the residual's spectrum, and by Weyl's inequality such an eigenvalue of
-    the Hessian cannot come from the residual alone. By interlacing, no more Ritz values lie there than eigenvalues
-    do: the count is exact once they have converged and never too large by more than the residual's own edge is low.
+    the Hessian cannot come from the residual alone.
 
     Gaps: `linalg.outliers.count_outliers`, which asks whether a gap is too large for neighbours in one continuous
-    bulk, on the converged raw Ritz values; of each sign the leading 4 classes + 10 are examined, so that a count near
-    the number of classes has a bulk below it. Outliers that run smoothly into the bulk are not counted by it.
+    bulk; of each sign the leading 4 classes + 10 are examined, so that a count near the number of classes has a bulk
+    below it. Outliers that run smoothly into the bulk are not counted by it.
 
-    Both use the first start vector, ghosts merged.
+    Both count converged Ritz values of the first start vector, ghosts merged, and so may miss eigenvalues that Lanczos
+    had no steps to find.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def outliers(ritz: pd.DataFrame, eigenvalues: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 **names,
-                "beyond_residual": np.nan if np.isnan(edge) else float((_merged(group).values > edge).sum()),
+                "beyond_residual": np.nan if np.isnan(edge) else float((_converged(group) > edge).sum()),
                 "residual_edge": edge,
                 **_gap_counts(group),
                 "top_eigenvalue": float(deflation.get(key, group["ritz_value"].max())),
@@ -77,19 +77,15 @@ def _gap_counts(spectrum: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def _merged(spectrum: pd.DataFrame) -> Ritz:
-    """Ritz values of one Lanczos run, ascending, ghosts merged."""
-    ordered = spectrum.sort_values("ritz_value")
-    return merge_ghosts(Ritz(*(ordered[c].to_numpy(dtype=float) for c in ("ritz_value", "weight", "residual_bound"))))
-
-
 def _converged(spectrum: pd.DataFrame) -> np.ndarray:
     """Eigenvalues that one Lanczos run has found, ascending.
 
     Besides merged ghosts, a value is dropped whose error interval holds a better-known one: it may be a ghost on
     its way to that eigenvalue, and two eigenvalues where there is one would shrink the spacings of the bulk.
     """
-    pairs = _merged(spectrum)
+    ordered = spectrum.sort_values("ritz_value")
+    columns = (ordered[name].to_numpy(dtype=float) for name in ("ritz_value", "weight", "residual_bound"))
+    pairs = merge_ghosts(Ritz(*columns))
     near = np.abs(pairs.values[:, None] - pairs.values[None, :]) <= pairs.residuals[:, None]
     repeated = (near & (pairs.residuals[None, :] < pairs.residuals[:, None])).any(axis=1)
     return pairs.values[~repeated & (pairs.residuals <= CONVERGED * np.abs(pairs.values))]
@@ -115,71 +111,76 @@ def outlier_positions(eigenvalues: pd.DataFrame) -> pd.DataFrame:
 
 
 def components(ritz: pd.DataFrame) -> pd.DataFrame:
-    """Energy of the bulk by component, traces, and negative mass (Papyan 2018, Sections 1 and 3, in words there).
+    """Energy of the bulk by component, and negative mass (Papyan 2018, Sections 1 and 3, in words there).
 
-    Weights times powers of the Ritz values are Gauss quadratures that estimate spectral moments per parameter: the
-    sum of weight theta is tr(A) / p and that of weight theta^2 is ||A||_F^2 / p; both are averaged over start
-    vectors. The bulk is the operator less its leading eigenpairs where deflation was done (`deflated`), else the
-    whole operator; the residual is never deflated. Since Hessian = GGN + residual, the energies of the two parts
-    add up to the Hessian's only with the cross term 2 tr(GGN residual) / p, which has a row of its own
-    (operator `cross`, one less both shares; it also takes in the difference between the subspaces that were
-    deflated and the noise of the start vectors).
+    The energy ||A||_F^2 / p is the mean over random start vectors of the sum of weight theta^2, by Gauss quadrature.
+    The bulk is the operator less its leading eigenpairs where deflation was done (`deflated`), else the whole
+    operator; the residual is never deflated. Since Hessian = GGN + residual, the energies of the two parts add up to
+    the Hessian's only with the cross term 2 tr(GGN residual) / p, which has a row of its own (operator `cross`; it
+    also takes in the difference between the subspaces that were deflated). All operators of a run share their start
+    vectors, yet with a single one an energy is an estimate within tens of percent.
 
     Returns
     -------
-    One row for each run, split and operator (hessian, ggn, residual, cross): `deflated`; `bulk_energy` and its share
-    of the Hessian's, `bulk_energy_share`; `trace` (per parameter, raw) and `trace_share`; `negative_mass`, the
-    share of the sum of |eigenvalues| that lies below zero, of the raw operator; `negative_energy_share`, the energy
-    below zero over the same operator's bulk energy. Negative mass is read from the raw spectrum, for an imperfectly
+    One row for each run, split and operator (hessian, ggn, residual, cross): `deflated`; `bulk_energy` and its
+    `bulk_energy_share` of the Hessian's, each with its `_standard_error` over start vectors (NaN with one);
+    `negative_mass`, the share of the sum of |eigenvalues| that lies below zero, and `negative_energy_share`, the
+    energy below zero over the same operator's bulk energy. Both are read from the raw spectrum, for an imperfectly
     converged deflation leaves false negative eigenvalues behind. The plain share of negative eigenvalues is not
     given: Lanczos puts the crowd of eigenvalues around zero on one Ritz value, of either sign by chance.
     """
     rows = []
     for key, group in ritz.groupby(_BASE):
-        moments = {operator: _moments(part) for operator, part in group.groupby("operator")}
-        rows += [dict(zip(_BASE, key, strict=True), **row) for row in _with_shares(moments)]
+        parts = dict(iter(group.groupby("operator")))
+        energies = {operator: _bulk_energies(part) for operator, part in parts.items()}
+        if len(parts) == 3:
+            energies["cross"] = energies["hessian"] - energies["ggn"] - energies["residual"]
+        for operator in [name for name in ("hessian", "ggn", "residual", "cross") if name in energies]:
+            part = parts["ggn" if operator == "cross" else operator]
+            negative = _negative(part, float(energies[operator].mean())) if operator != "cross" else {}
+            shares = _energy_and_share(energies[operator], energies.get("hessian"))
+            names = dict(zip(_BASE, key, strict=True))
+            rows.append({**names, "operator": operator, "deflated": bool(part["deflated"].any()), **shares, **negative})
     return pd.DataFrame(rows)
 
 
-def _moments(spectrum: pd.DataFrame) -> dict[str, float]:
-    """Moments of one operator; `spectrum` has its raw rows and, if any, its deflated rows."""
-    raw = spectrum[~spectrum["deflated"]]
-    bulk = spectrum[spectrum["deflated"]] if spectrum["deflated"].any() else raw
-    negative = raw[raw["ritz_value"] < 0]
-    vectors = raw["start_vector"].nunique()
-    absolute = _moment(raw.assign(ritz_value=raw["ritz_value"].abs()), 1, vectors)
-    energy = _moment(bulk, 2, bulk["start_vector"].nunique())
+def _bulk_energies(spectrum: pd.DataFrame) -> np.ndarray:
+    """Energy by start vector, of the deflated operator where there is one."""
+    bulk = spectrum[spectrum["deflated"]] if spectrum["deflated"].any() else spectrum
+    energy = bulk["weight"] * bulk["ritz_value"] ** 2
+    return energy.groupby(bulk["start_vector"]).sum().to_numpy()
+
+
+def _energy_and_share(part: np.ndarray, whole: np.ndarray | None) -> dict[str, float]:
+    """Means over start vectors and their standard errors; that of the ratio by the delta method."""
+    energy = float(part.mean())
+    share = _share(energy, float(whole.mean())) if whole is not None else np.nan
+    error = _share(_standard_error(part - share * whole), float(whole.mean())) if whole is not None else np.nan
     return {
-        "deflated": bool(spectrum["deflated"].any()),
         "bulk_energy": energy,
-        "trace": _moment(raw, 1, vectors),
-        "negative_mass": _share(-_moment(negative, 1, vectors), absolute),
-        "negative_energy_share": _share(_moment(negative, 2, vectors), energy),
+        "bulk_energy_standard_error": _standard_error(part),
+        "bulk_energy_share": share,
+        "bulk_energy_share_standard_error": error,
     }
 
 
-def _moment(spectrum: pd.DataFrame, power: int, vectors: int) -> float:
-    return float((spectrum["weight"] * spectrum["ritz_value"] ** power).sum() / vectors)
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
+
+
+def _negative(spectrum: pd.DataFrame, bulk_energy: float) -> dict[str, float]:
+    raw = spectrum[~spectrum["deflated"]]
+    negative = raw[raw["ritz_value"] < 0]
+    absolute = float((raw["weight"] * raw["ritz_value"].abs()).sum())
+    energy = float((negative["weight"] * negative["ritz_value"] ** 2).sum()) / raw["start_vector"].nunique()
+    return {
+        "negative_mass": _share(-float((negative["weight"] * negative["ritz_value"]).sum()), absolute),
+        "negative_energy_share": _share(energy, bulk_energy),
+    }
 
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole else np.nan
-
-
-def _with_shares(moments: dict[str, dict[str, float]]) -> list[dict[str, object]]:
-    whole = moments.get("hessian", {"bulk_energy": np.nan, "trace": np.nan})
-    rows = []
-    for operator in ("hessian", "ggn", "residual"):
-        if operator in moments:
-            found = moments[operator]
-            shares = {f"{name}_share": _share(found[name], whole[name]) for name in ("bulk_energy", "trace")}
-            rows.append({"operator": operator, **found, **shares})
-    if len(rows) == 3:
-        _, ggn, residual = rows
-        cross = {name: 1.0 - ggn[name] - residual[name] for name in ("bulk_energy_share", "trace_share")}
-        absolute = {name: cross[f"{name}_share"] * whole[name] for name in ("bulk_energy", "trace")}
-        rows.append({"operator": "cross", "deflated": ggn["deflated"], **absolute, **cross})
-    return rows
 
 
 def tails(density: pd.DataFrame) -> pd.DataFrame:

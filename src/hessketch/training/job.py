@@ -1,5 +1,8 @@
 """One training from examples to files: weights, history and record."""
 
+import os
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,27 +11,17 @@ import torch
 
 from hessketch.checkpoints import Architecture, parameter_order, save_model
 from hessketch.curvature.losses import loss_function, mean_loss_and_accuracy
-from hessketch.data.examples import Examples, load_examples
-from hessketch.data.prepared import read_prepared
+from hessketch.data.examples import Examples
+from hessketch.data.of_run import subset_seed
+from hessketch.errors import InputError
 from hessketch.networks.registry import build_network
 from hessketch.progress import Progress
-from hessketch.provenance import Stopwatch, environment
+from hessketch.provenance import Stopwatch, code_digest, environment
 from hessketch.records import write_record, write_table
 from hessketch.runs import Run
 from hessketch.seeds import derive_seed
 from hessketch.training.settings import TrainingSettings
 from hessketch.training.sgd import TrainingResult, train
-
-
-def subset_seed(run: Run) -> int:
-    """Seed of a run's training subset: the same for all sizes and networks, so that subsets are nested."""
-    return derive_seed(run.seed, run.dataset, "subset")
-
-
-def examples_of_run(run: Run, data: Path, split: str, per_class: int | None) -> Examples:
-    """The examples that a run trained on (`train`, with its label noise), or its test examples."""
-    noise = run.label_noise if split == "train" else 0.0
-    return load_examples(read_prepared(data), run.dataset, split, per_class, noise, subset_seed(run))
 
 
 def _write_history(history: list[dict], path: Path) -> None:
@@ -72,9 +65,14 @@ def train_run(
     model = build_network(run.network, **_build_arguments(architecture), seed=seed).to(device)
     output.mkdir(parents=True, exist_ok=True)
 
+    # Kept aside until the end: a workflow deletes the declared outputs of a killed job, but not these.
+    kept = output / "partial"
+
     def checkpoint(epoch: int, network: torch.nn.Module) -> None:
+        if epoch == 1:
+            shutil.rmtree(kept, ignore_errors=True)
         if epoch in (checkpoint_epochs or []):
-            save_model(network, architecture, output / f"epoch{epoch}.safetensors", run=run.path, epoch=epoch)
+            save_model(network, architecture, kept / f"epoch{epoch}.safetensors", run=run.path, epoch=epoch)
 
     result = train(
         model,
@@ -83,25 +81,41 @@ def train_run(
         test_examples,
         settings,
         derive_seed(run.seed, run.path, "batch order"),
+        identity={"run": run.path, "parameters": parameter_order(model), "code": code_digest()},
         resume_file=output / "resume.safetensors",
         save_every_seconds=save_every_seconds,
         checkpoint=checkpoint,
         progress=progress.stage("epoch"),
     )
-    for epoch in checkpoint_epochs or []:  # a diverged run never came so far: its last finite weights stand in
-        file = output / f"epoch{epoch}.safetensors"
-        if not file.exists():
-            save_model(model, architecture, file, run=run.path, epoch=len(result.history))
+    for epoch in checkpoint_epochs or []:
+        _publish(
+            kept / f"epoch{epoch}.safetensors",
+            output,
+            result,
+            lambda path: save_model(model, architecture, path, run=run.path, epoch=len(result.history)),
+        )
     record = _record(run, settings, model, result, train_examples, test_examples, device, watch)
     save_model(model, architecture, output / "model.safetensors", run=run.path, status=result.status)
     _write_history(result.history, output / "history.parquet")
     write_record(record, output / "record.json")
     (output / "resume.safetensors").unlink(missing_ok=True)
+    shutil.rmtree(kept, ignore_errors=True)
     progress.say(
         f"{result.status}{' at ' + result.diverged_at if result.diverged_at else ''}: "
         f"train accuracy {record['train_accuracy']:.4f}, test accuracy {record['test_accuracy']:.4f}"
     )
     return record
+
+
+def _publish(kept: Path, output: Path, result: TrainingResult, save: Callable[[Path], None]) -> None:
+    """Puts one epoch's checkpoint in its place; of a run that diverged before it, the last finite weights."""
+    if kept.exists():
+        os.replace(kept, output / kept.name)
+    elif result.status == "diverged":
+        save(output / kept.name)
+    else:
+        (output / "resume.safetensors").unlink(missing_ok=True)
+        raise InputError(f"{kept}: gone since the training was interrupted; run the same command again: it starts anew")
 
 
 def _build_arguments(architecture: Architecture) -> dict:

@@ -1,5 +1,6 @@
 """How a network is trained, as in Papyan 2018, section 3.1 and Table 1."""
 
+import math
 from dataclasses import dataclass, field
 
 from hessketch.errors import InputError
@@ -23,11 +24,11 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         """Raises InputError for values that no training could use."""
         rules = {
-            "learning_rate": (self.learning_rate > 0, "a number above 0"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "a number above 0"),
             "epochs": (self.epochs >= 1, "a whole number of at least 1"),
             "batch_size": (self.batch_size >= 1, "a whole number of at least 1"),
             "momentum": (0 <= self.momentum < 1, "a number in [0, 1)"),
-            "weight_decay": (self.weight_decay >= 0, "a number of at least 0"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "a number of at least 0"),
             "decay_factor": (0 < self.decay_factor <= 1, "a number in (0, 1]"),
         }
         problems = [

@@ -98,6 +98,7 @@ def train(
     settings: TrainingSettings,
     seed: int,
     *,
+    identity: dict | None = None,
     resume_file: Path | None = None,
     save_every_seconds: float = 30.0,
     checkpoint: Callable[[int, nn.Module], None] | None = None,
@@ -106,12 +107,15 @@ def train(
     """Trains `model` in place (Papyan 2018, section 3.1): SGD with momentum, rate divided at 1/3 and 2/3.
 
     `seed` fixes the order of the mini-batches. With `resume_file`, the state is kept there at most every
-    `save_every_seconds` and a killed training continues from it; the caller deletes it when done.
+    `save_every_seconds` and a killed training of the same settings, data and `identity` (what else must be the same,
+    such as the version of the code) continues from it; the caller deletes it when done.
     `checkpoint(epoch, model)` is called after every epoch (from 1). A loss or weight that is not finite stops the
     training with status "diverged", and the model gets back its weights of the last finite epoch.
     """
     if len(train_examples) < 2:
         raise InputError(f"{len(train_examples)} training examples given; at least 2 are needed")
+    if settings.batch_size == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        raise InputError("batch_size: 1 given; allowed with batch norm: at least 2 (one example has no variance)")
     loss_of = loss_function(loss)
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -119,8 +123,8 @@ def train(
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
-    identity = {**asdict(settings), "loss": loss, "seed": seed, "examples": len(train_examples)}
-    history = load_state(resume_file, model, optimizer, identity) if resume_file else []
+    same = {**asdict(settings), "loss": loss, "seed": seed, "examples": len(train_examples), **(identity or {})}
+    history = load_state(resume_file, model, optimizer, same) if resume_file else []
     resumed_from = len(history)
     last_saved = time.monotonic()
     for epoch in range(resumed_from, settings.epochs):
@@ -141,7 +145,7 @@ def train(
         if progress is not None:
             progress(epoch + 1, settings.epochs)
         if resume_file is not None and time.monotonic() - last_saved >= save_every_seconds:
-            save_state(resume_file, model, optimizer, history, identity)
+            save_state(resume_file, model, optimizer, history, same)
             last_saved = time.monotonic()
     model.eval()
     return TrainingResult(history, "finished", None, resumed_from)

@@ -82,12 +82,17 @@ def test_what_a_user_may_get_wrong_is_said_without_a_traceback(run_folder, tmp_p
     good, out = str(run_folder / "model.safetensors"), str(tmp_path / "out")
     spectrum = ("spectrum", "--output", out, "--dataset", "digits")
     assert "checkpoint of another network" in error(capsys, *spectrum, "--checkpoint", good, "--network", "vgg11")
-    assert "no such file" in error(capsys, *spectrum, "--checkpoint", str(tmp_path / "absent"))
-    (tmp_path / "half").write_bytes((run_folder / "model.safetensors").read_bytes()[:500])
-    assert "damaged or cut short" in error(capsys, *spectrum, "--checkpoint", str(tmp_path / "half"))
+    assert "no such file" in error(capsys, *spectrum, "--checkpoint", str(tmp_path / "absent.safetensors"))
+    half = tmp_path / "half.safetensors"
+    half.write_bytes((run_folder / "model.safetensors").read_bytes()[:-500])
+    assert "no whole safetensors file" in error(capsys, *spectrum, "--checkpoint", str(half))
+    torch.save({"weight": torch.ones(2)}, tmp_path / "mine.pt")
+    assert "safetensors.torch.save_file" in error(capsys, *spectrum, "--checkpoint", str(tmp_path / "mine.pt"))
     assert "takes inputs of shape (1, 32, 32)" in error(
         capsys, "spectrum", "--output", out, "--dataset", "clusters-k10-d5-s3", "--checkpoint", good
     )
+    clusters = "clusters-k3-d1024-s3"
+    assert "tells 10 classes" in error(capsys, "spectrum", "--output", out, "--dataset", clusters, "--checkpoint", good)
     assert "the word classes" in error(capsys, *spectrum, "--checkpoint", good, "--deflation-rank", "some")
     assert "nearest valid name: digits" in error(
         capsys, "train", "--dataset", "digitz", "--network", "mlp", "--output", out
@@ -96,6 +101,32 @@ def test_what_a_user_may_get_wrong_is_said_without_a_traceback(run_folder, tmp_p
         capsys, "train", "--dataset", "digits", "--network", "mlp", "--output", out, "--learning-rate", "0"
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--seed -1", "whole number of at least 0"),
+        ("--examples-per-class 0", "whole number of at least 1"),
+        ("--learning-rate inf", "learning_rate: inf given"),
+        ("--width inf", "width above 0 up to 16"),
+        ("--threads -2", "whole number of at least 1"),
+        ("--network :f", "module:function, such as"),
+        ("--network .a:f", "module:function, such as"),
+        ("--batch-size 1", "at least 2 (one example has no variance)"),
+        ("--save-every 10s", "a number of seconds"),
+    ],
+)
+def test_a_flag_that_no_training_could_use_is_refused(words, message, tmp_path, capsys):
+    command = ["train", "--dataset", "digits", "--network", "mlp", "--output", str(tmp_path / "out")]
+    assert message in error(capsys, *command, *words.split())
+
+
+def test_an_output_that_is_a_file_is_refused_at_once(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file/below"):
+        said = error(capsys, "train", "--dataset", "digits", "--network", "mlp", "--output", str(output))
+        assert "cannot be written" in said
 
 
 def test_help_shows_examples_and_defaults():

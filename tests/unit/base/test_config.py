@@ -1,6 +1,9 @@
 """Every mistake in a profile is named at once, with its key, what is allowed and the nearest valid name."""
 
+import gzip
+import math
 import re
+import struct
 import subprocess
 import sys
 from copy import deepcopy
@@ -83,6 +86,14 @@ def test_a_sound_config_has_no_problem():
         ("datasets.digits.test_examples_per_class", 51, "51 given, the smallest class has 50"),
         ("datasets.digits.test_examples_per_class", "every", "'every' is str; allowed: .* or the word all"),
         ("training.batch_size", 1.5, "training.batch_size: 1.5 is float; allowed: a whole number at least 1"),
+        ("training.batch_size", 3.0, "training.batch_size: 3.0 is float: write 3; allowed: a whole number at least 1"),
+        ("datasets.digits.epochs", "1e2", "YAML reads 1e2 as text, write 100; allowed: a whole number"),
+        ("datasets.digits.learning_rates", ["1e-9"], "YAML reads 1e-9 as text, write 1.0e-09; allowed"),
+        ("datasets.digits.learning_rates", [float("inf")], r"learning_rates\[0\]: inf is float; allowed: a number"),
+        ("spectrum.margin", float("nan"), "spectrum.margin: nan is float; allowed: a number at least 0"),
+        ("seeds", [True], r"seeds\[0\]: True is bool; allowed: a whole number at least 0"),
+        ("networks", 5, "networks: 5 is int; allowed: a list"),
+        ("training.checkpoint_epochs", 5, "training.checkpoint_epochs: 5 is int; allowed: a list"),
         ("training.momentum", 1, "training.momentum: 1 given; allowed: a number at least 0 below 1"),
         ("training.checkpoint_epochs", [3], "checkpoint_epochs: 3 is beyond the 2 epochs of datasets.digits"),
         ("spectrum.grid_points", 100, "spectrum.grid_points: 100 given; allowed: at least as many as the 256"),
@@ -96,6 +107,33 @@ def test_a_sound_config_has_no_problem():
 def test_a_mistake_is_named_with_its_key_and_what_is_allowed(key, value, line):
     problems = config_problems(changed(key, value), SCHEMA)
     assert [p for p in problems if re.search(line, p)], problems
+
+
+@pytest.mark.parametrize("number", [1e-9, 1e20, 0.01, 2.5e-7])
+def test_the_advised_spelling_of_a_number_is_read_as_that_number(number):
+    (line,) = config_problems(changed("datasets.digits.learning_rates", [f"{number:.0e}"]), SCHEMA)
+    advised = re.search("write (.*); allowed", line)[1]
+    assert yaml.safe_load(advised) == float(f"{number:.0e}")
+
+
+def test_batches_of_one_need_a_network_without_batch_norm():
+    config = changed("training.batch_size", 1)
+    assert config_problems(config, SCHEMA) == []
+    config["networks"] = [{"name": "mlp"}]
+    (line,) = config_problems(config, SCHEMA)
+    assert line.startswith("training.batch_size: 1 given; allowed with batch norm: at least 2")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("networks", [{"name": "mlp"}, {"name": "mlp", "norm": "batch"}]),
+        ("datasets.digits.learning_rates", [0.1, 0.1000000000000001]),
+    ],
+)
+def test_a_run_asked_for_twice_is_named(key, value):
+    (line,) = config_problems(changed(key, value), SCHEMA)
+    assert re.match("config: asks 2 times for digits/noise0/n2/mlp-.*; allowed: once", line)
 
 
 def test_a_network_of_images_on_vectors_is_refused():
@@ -158,6 +196,21 @@ def test_data_out_of_reach_are_named_with_folder_files_and_host(tmp_path):
     assert line.startswith(f"data_folder: {tmp_path} holds no files of mnist (train-images-idx3-ubyte,")
     assert "cannot be reached" in line
     assert data_problems(config, lambda host: True) == []
+
+
+def test_damaged_raw_files_are_named_before_any_job(tmp_path):
+    for name, dimensions in (("images-idx3", (2, 28, 28)), ("labels-idx1", (2,))):
+        header = struct.pack(f">{1 + len(dimensions)}i", 2048 + len(dimensions), *dimensions)
+        for prefix in ("train", "t10k"):
+            path = tmp_path / f"{prefix}-{name}-ubyte.gz"
+            path.write_bytes(gzip.compress(header + bytes(math.prod(dimensions))))
+    config = {"datasets": {"mnist": {}}, "data_folder": str(tmp_path)}
+    assert data_problems(config, lambda url: False) == []
+    whole = path.read_bytes()
+    for damaged in (whole[:-4], gzip.compress(gzip.decompress(whole)[:-1]), b"", gzip.compress(b"something else")):
+        path.write_bytes(damaged)
+        (line,) = data_problems(config, lambda url: False)
+        assert f"{path} is damaged or cut short" in line and line.endswith("delete or replace it")
 
 
 def test_a_results_folder_that_is_a_file_is_named(tmp_path):

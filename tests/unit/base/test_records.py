@@ -6,6 +6,7 @@ import torch
 
 from hessketch.errors import InputError
 from hessketch.records import (
+    damaged_results,
     load_study,
     read_record,
     read_table,
@@ -84,3 +85,17 @@ def test_a_study_is_loaded_from_an_argument_or_the_environment(tmp_path, monkeyp
     assert load_study("full_spectrum")["runs"].n.tolist() == [1]
     with pytest.raises(InputError, match="snakemake --cores all"):
         load_study("another_study")
+
+
+def test_damage_is_seen_by_the_structure_alone(tmp_path):
+    write_table(pandas.DataFrame({"x": range(100)}), tmp_path / "t.parquet")
+    write_tensors({"a": torch.ones(50), "b": torch.zeros(3)}, tmp_path / "t.safetensors", {"k": 1})
+    write_record({"x": 1}, tmp_path / "t.json")
+    assert damaged_results([str(tmp_path)]) == []
+    for path in sorted(tmp_path.iterdir()):
+        whole = path.read_bytes()
+        for size in (0, 3, len(whole) // 2, len(whole) - 3):
+            path.write_bytes(whole[:size])
+            (line,) = damaged_results([str(tmp_path)])
+            assert line.startswith(f"{path}: cannot be read, it is damaged") and "delete it" in line
+        path.write_bytes(whole)

@@ -67,7 +67,7 @@ PANELS = {  # on one data set, on four
     "figure4": (8, 8),
     "figure5": (4, 4),
     "accuracy": (1, 4),
-    "outlier_count": (2, 10),  # the last row compares numbers of classes
+    "outlier_count": (1, 5),  # the last compares numbers of classes
     "outlier_positions": (2, 5),  # one is the colour bar
     "bulk_energy": (2, 8),
     "negative_mass": (2, 8),
@@ -265,3 +265,13 @@ def test_panels_have_letters_only_where_there_are_several():
     assert letters(1) == [""]
     assert letters(3) == ["(a)", "(b)", "(c)"]
     assert letters(27) == [""] * 27
+
+
+@pytest.mark.parametrize("name", ["outlier_count", "outlier_positions", "bulk_energy", "negative_mass"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_summary_of_one_split_draws_that_split_alone(one, name, split):
+    tables = {key: t[t["split"] == split] if "split" in t else t for key, t in one.items()}
+    figure = FIGURES[name](tables)
+    figure.draw_without_rendering()
+    drawn = [ax for ax in figure.axes if ax.lines or ax.collections]
+    assert len(drawn) == len(figure.axes) > 0

@@ -103,16 +103,14 @@ def test_positions_of_no_eigenvalues_are_an_empty_table():
     assert outlier_positions(NO_EIGENVALUES).empty
 
 
-def test_energies_traces_and_cross_term_are_those_of_the_dense_matrices():
+def test_energies_and_cross_term_are_those_of_the_dense_matrices():
     parts = planted_parts(np.random.default_rng(5), classes=10)
     ritz = pd.concat([exact_ritz(name, np.linalg.eigvalsh(matrix)) for name, matrix in parts.items()])
     found = components(ritz).set_index("operator")
     for name, matrix in parts.items():
         assert found.loc[name, "bulk_energy"] == pytest.approx(np.sum(matrix**2) / DIMENSION)
-        assert found.loc[name, "trace"] == pytest.approx(np.trace(matrix) / DIMENSION)
     cross = 2 * np.sum(parts["ggn"] * parts["residual"]) / DIMENSION
     assert found.loc["cross", "bulk_energy"] == pytest.approx(cross)
-    assert found.loc["cross", "trace_share"] == pytest.approx(0.0, abs=1e-12)
     assert not found["deflated"].any()
 
 
@@ -134,9 +132,29 @@ def test_the_bulk_is_what_deflation_left(tables):
 def test_shares_add_up_to_one_with_the_cross_term(tables):
     found = components(tables["ritz"])
     parts = found[found["operator"] != "hessian"]
-    for share in ("bulk_energy_share", "trace_share"):
-        assert parts.groupby(["seed", "split"])[share].sum().to_numpy() == pytest.approx(1.0)
-        assert (found.loc[found["operator"] == "hessian", share] == 1.0).all()
+    share = "bulk_energy_share"
+    assert parts.groupby(["seed", "split"])[share].sum().to_numpy() == pytest.approx(1.0)
+    assert (found.loc[found["operator"] == "hessian", share] == 1.0).all()
+
+
+def test_standard_errors_are_those_over_start_vectors_and_absent_with_one():
+    columns = spectrum_columns("ggn")
+    vectors = [ritz_rows(columns, [2.0, 4.0], [0.5, 0.5], start_vector=0), ritz_rows(columns, [2.0, 4.0], [0.2, 0.8],
+               start_vector=1)]  # fmt: skip
+    energies = np.array([10.0, 13.6])
+    both = components(pd.concat(vectors)).iloc[0]
+    assert both["bulk_energy"] == pytest.approx(energies.mean())
+    assert both["bulk_energy_standard_error"] == pytest.approx(energies.std(ddof=1) / np.sqrt(2))
+    assert np.isnan(components(vectors[0]).iloc[0]["bulk_energy_standard_error"])
+
+
+def test_unconverged_ritz_values_are_not_counted_beyond_the_residual():
+    """Without reorthogonalisation a ghost on its way stands among the outliers."""
+    ritz = exact_ritz("hessian", np.array([0.0, 0.1, 5.0, 7.0]))
+    ghost = ritz.iloc[[-1]].assign(ritz_value=6.0, residual_bound=1.5, weight=1e-9)
+    edge = exact_ritz("residual", np.array([-1.0, 0.5]))
+    found = outliers(pd.concat([ritz, ghost, edge]), NO_EIGENVALUES).set_index("operator")
+    assert found.loc["hessian", "beyond_residual"] == 2
 
 
 def test_negative_mass_is_the_share_of_absolute_values_and_negative_energy_that_of_squares():

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from hessketch.data.examples import load_examples
+from hessketch.data.of_run import subset_seed
 from hessketch.data.prepared import prepare_dataset
 from hessketch.records import read_record, read_table, read_tensors
 from hessketch.runs import Run
-from hessketch.training.job import subset_seed, train_run
+from hessketch.training.job import train_run
 from hessketch.training.settings import TrainingSettings
 
 RUN = Run("digits", 0.0, 4, "mlp", "batch", 0.05, "cross_entropy", "sgd", 0.05, 0)
