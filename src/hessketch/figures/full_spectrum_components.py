@@ -104,8 +104,8 @@ def _draw_tails(ax: Axes, curve: pd.DataFrame, fits: pd.DataFrame) -> None:
     ax.set(title="(d) residual", xscale="log", xlim=limits, xlabel=f"|{EIGENVALUE}|")
     ax.set(ylabel=DENSITY, ylim=density_limits(curve, headroom=0.35))
     log_ticks(ax.xaxis, *limits)
-    notes = "\n".join(textwrap.fill(line, 42) for line in unfitted)
-    ax.text(0.03, 0.03, notes, transform=ax.transAxes, fontsize=6, color="0.3")
+    notes = "\n".join(textwrap.fill(line, 28) for line in unfitted)
+    ax.text(0.03, 0.97, notes, transform=ax.transAxes, va="top", fontsize=6, color="0.3")
     ax.legend(loc="upper right", fontsize=6)
 
 
