@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from hessketch.errors import InputError
-from hessketch.records import read_tensors, write_tensors
+from hessketch.records import read_metadata, read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def save_model(model: nn.Module, architecture: Architecture, path: str | Path, *
 
 def read_architecture(path: str | Path) -> Architecture:
     """The architecture that a checkpoint names; raises InputError for a file that names none."""
-    metadata = read_tensors(path)[1]
+    metadata = read_metadata(path)
     if "architecture" not in metadata:
         raise InputError(f"{path}: does not say which network it holds; name the network, its width and norm")
     stored = metadata["architecture"]

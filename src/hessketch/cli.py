@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from hessketch.errors import InputError
 from hessketch.progress import Progress
+from hessketch.records import unwritable
 
 Settings = TypeVar("Settings")
 
@@ -36,21 +37,18 @@ def settings_from(arguments: argparse.Namespace, settings: type[Settings], **giv
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto, a GPU where there is one)")
-    parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--threads", type=whole_number(1), help="CPU threads (default: torch's choice)")
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} given; allowed: a whole number of at least 1")
-    return int(text)
+def whole_number(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least `least` (not negative)."""
 
+    def parse(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} given; allowed: a whole number of at least {least}")
+        return int(text)
 
-def not_negative(text: str) -> int:
-    """A whole number of at least 0, for argparse."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} given; allowed: a whole number of at least 0")
-    return int(text)
+    return parse
 
 
 def _seconds(text: str) -> float:
@@ -65,11 +63,10 @@ def _seconds(text: str) -> float:
 
 def output_folder(text: str) -> Path:
     """A folder to write into, for argparse: not an existing file, nor below one."""
-    path = Path(text)
-    existing = next(p for p in [path, *path.absolute().parents] if p.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text}: cannot be written, {existing} is a file or read-only")
-    return path
+    reason = unwritable(text)
+    if reason:
+        raise argparse.ArgumentTypeError(f"{text}: cannot be written ({reason})")
+    return Path(text)
 
 
 def _rank(text: str) -> int | str:

@@ -3,15 +3,12 @@
 Imports neither torch nor pandas: the workflow reads it each time a rule is planned.
 """
 
-import difflib
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator, validators
@@ -19,14 +16,9 @@ from jsonschema.exceptions import ValidationError
 
 from hessketch.data.catalog import describe, local_files
 from hessketch.data.integrity import damaged_files
-from hessketch.errors import InputError
+from hessketch.errors import InputError, nearest
+from hessketch.records import unwritable
 from hessketch.runs import Run
-
-
-def nearest(name: str, allowed) -> str:
-    """', nearest: x' where a valid name is close to the given one, else nothing."""
-    close = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
-    return f"; nearest valid name: {close[0]}" if close else ""
 
 
 def _key(path) -> str:
@@ -234,12 +226,12 @@ def runs_of(config: Mapping[str, Any]) -> list[Run]:
 
 def folder_problems(folders: list[str]) -> list[str]:
     """Folders of outputs that cannot be written, one line each."""
-    lines = []
-    for folder in folders:
-        existing = next(p for p in [Path(folder), *Path(folder).absolute().parents] if p.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK):
-            lines.append(f"{folder}: cannot be written ({existing} is {_why(existing)}); choose another working folder")
-    return lines
+    reasons = {folder: unwritable(folder) for folder in folders}
+    return [
+        f"{folder}: cannot be written ({reason}); choose another working folder"
+        for folder, reason in reasons.items()
+        if reason
+    ]
 
 
 def data_problems(config: Mapping[str, Any], can_reach: Callable[[str], bool]) -> list[str]:
@@ -264,7 +256,3 @@ def data_problems(config: Mapping[str, Any], can_reach: Callable[[str], bool]) -
             f"{dataset.download_host} cannot be reached; put the files there, or run once where there is a network"
         )
     return lines
-
-
-def _why(path: Path) -> str:
-    return "read-only for this user" if path.is_dir() else "a file, not a folder"

@@ -5,10 +5,11 @@ Parquet, tensors safetensors (no pickles: loading never runs code), records JSON
 and what to delete.
 """
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,15 @@ if TYPE_CHECKING:  # pandas and torch take a second to import and not every comm
     from torch import Tensor
 
 _DAMAGED = "delete it and run the same command again: it will be made anew"
+
+
+def unwritable(folder: str | Path) -> str:
+    """Why nothing can be written into a folder (which need not exist yet); empty if something can."""
+    folder = Path(folder)
+    existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    if not existing.is_dir():
+        return f"{existing} is a file, not a folder"
+    return "" if os.access(existing, os.W_OK) else f"{existing} is read-only for this user"
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
@@ -99,15 +109,30 @@ def write_tensors(tensors: Mapping[str, "Tensor"], path: str | Path, metadata: M
 
 def read_tensors(path: str | Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     """Reads a safetensors file: the tensors on the CPU and the metadata (empty if written elsewhere)."""
+    with _tensor_file(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata of a safetensors file alone, without reading its tensors."""
+    with _tensor_file(path) as file:
+        return _metadata(file)
+
+
+@contextlib.contextmanager
+def _tensor_file(path: str | Path) -> Iterator[Any]:
     from safetensors import safe_open
 
     path = _require(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("hessketch", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+            yield file
     except Exception as error:  # safetensors raises its own error class and OSError
         raise _damaged(path, error) from error
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    return json.loads((file.metadata() or {}).get("hessketch", "{}"))
 
 
 def write_record(record: Mapping[str, Any], path: str | Path) -> None:

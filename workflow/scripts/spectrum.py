@@ -10,6 +10,7 @@ from hessketch.linalg.spectrum import SpectrumSettings
 def spectrum(arguments: argparse.Namespace, progress) -> None:
     from hessketch.curvature.job import load_network, spectra_of_network
     from hessketch.data.of_run import examples_of_run
+    from hessketch.data.prepared import read_prepared
     from hessketch.runs import Run
     from hessketch.seeds import derive_seed
 
@@ -17,7 +18,7 @@ def spectrum(arguments: argparse.Namespace, progress) -> None:
     model, metadata = load_network(arguments.model)
     test_size = None if arguments.test_examples_per_class == "all" else int(arguments.test_examples_per_class)
     per_class = run.examples_per_class if arguments.split == "train" else test_size
-    examples = examples_of_run(run, arguments.data, arguments.split, per_class)
+    examples = examples_of_run(run, read_prepared(arguments.data), arguments.split, per_class)
     selected = Run.from_path(metadata["run"])
     record = spectra_of_network(
         model.to(device_from(arguments)),

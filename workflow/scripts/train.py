@@ -9,15 +9,17 @@ from hessketch.training.settings import TrainingSettings
 
 def train(arguments: argparse.Namespace, progress) -> None:
     from hessketch.data.of_run import examples_of_run
+    from hessketch.data.prepared import read_prepared
     from hessketch.runs import Run
     from hessketch.training.job import train_run
 
     run = Run.from_path(arguments.run)
     settings = settings_from(arguments, TrainingSettings, learning_rate=run.learning_rate)
+    prepared = read_prepared(arguments.data)
     train_run(
         run,
-        examples_of_run(run, arguments.data, "train", run.examples_per_class),
-        examples_of_run(run, arguments.data, "test", None),
+        examples_of_run(run, prepared, "train", run.examples_per_class),
+        examples_of_run(run, prepared, "test", None),
         settings,
         arguments.output,
         device=device_from(arguments),

@@ -11,6 +11,7 @@ examples:
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from hessketch.cli import (
@@ -18,14 +19,16 @@ from hessketch.cli import (
     add_spectrum_settings,
     device_from,
     output_folder,
-    positive,
     spectrum_settings_from,
+    whole_number,
 )
 from hessketch.commands.train import add_data
 from hessketch.curvature.losses import LOSSES
 from hessketch.curvature.operators import OPERATORS
 from hessketch.errors import InputError
 from hessketch.linalg.spectrum import SpectrumSettings
+from hessketch.networks.layers import NORMS
+from hessketch.runs import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(seed=None)
     parser.add_argument("--split", choices=["train", "test"], default="train", help="examples to average over")
     parser.add_argument("--network", help="network of a checkpoint that does not say it; module:function for your own")
-    parser.add_argument("--norm", default="batch", choices=["batch", "group", "none"], help="with --network")
+    parser.add_argument("--norm", default="batch", choices=NORMS, help="with --network")
     parser.add_argument("--width", type=float, default=1.0, help="with --network (default: 1)")
     parser.add_argument("--loss", choices=list(LOSSES), help="(default: the checkpoint's, or cross_entropy)")
     parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS), help="(default: all)")
-    parser.add_argument("--batch-size", type=positive, default=500, help="examples in one pass (default: 500)")
+    parser.add_argument("--batch-size", type=whole_number(1), default=500, help="examples in one pass (default: 500)")
     parser.add_argument("--output", type=output_folder, required=True, help="folder to write into")
     add_spectrum_settings(parser, SpectrumSettings)
     add_device(parser)
@@ -48,17 +51,16 @@ def run(arguments: argparse.Namespace, progress) -> None:
     from hessketch.checkpoints import Architecture
     from hessketch.curvature.job import load_network, spectra_of_network
     from hessketch.data.catalog import describe
-    from hessketch.data.examples import load_examples
+    from hessketch.data.of_run import examples_of_run
     from hessketch.data.prepared import prepare_dataset
     from hessketch.seeds import derive_seed
 
     dataset = describe(arguments.dataset)
     settings = spectrum_settings_from(arguments, SpectrumSettings, dataset.classes)
     trained = _as_trained(arguments)
+    per_class = trained.examples_per_class if arguments.split == "train" else arguments.examples_per_class
     prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
-    seed = derive_seed(trained["seed"], arguments.dataset, "subset")
-    noise = trained["label_noise"] if arguments.split == "train" else 0.0
-    examples = load_examples(prepared, arguments.dataset, arguments.split, trained["examples_per_class"], noise, seed)
+    examples = examples_of_run(trained, prepared, arguments.split, per_class)
     architecture = None
     shape = tuple(examples.inputs.shape[1:])
     if arguments.network:
@@ -67,11 +69,11 @@ def run(arguments: argparse.Namespace, progress) -> None:
     _require_same_data(arguments, stored.get("architecture"), shape, dataset.classes)
     record = spectra_of_network(
         model.to(device_from(arguments)),
-        trained["loss"],
+        trained.loss,
         examples,
         settings,
         arguments.output,
-        seed=derive_seed(trained["seed"], arguments.dataset, f"spectrum {arguments.split}"),
+        seed=derive_seed(trained.seed, arguments.dataset, f"spectrum {arguments.split}"),
         batch_size=arguments.batch_size,
         operators=arguments.operators,
         columns={"dataset": arguments.dataset, "split": arguments.split},
@@ -90,26 +92,37 @@ def _require_same_data(arguments: argparse.Namespace, stored: dict | None, shape
         )
 
 
-def _as_trained(arguments: argparse.Namespace) -> dict:
-    """Loss, seed, examples and label noise: as given, else as the checkpoint's own training had them."""
-    from hessketch.records import read_tensors, structural_damage
-    from hessketch.runs import Run
+def _as_trained(arguments: argparse.Namespace) -> Run:
+    """The run that the checkpoint names, or a plain one, with what the flags give in its place.
 
-    chosen = {"loss": "cross_entropy", "seed": 0, "label_noise": 0.0, "examples_per_class": None}
+    On another data set than the run's own, neither its label noise nor its number of examples means anything.
+    """
+    from hessketch.records import read_metadata, structural_damage
+
     damage = structural_damage(arguments.checkpoint) if arguments.checkpoint.is_file() else ""
     if damage or arguments.checkpoint.suffix != ".safetensors":
         raise InputError(
             f"{arguments.checkpoint}: no whole safetensors file{f' ({damage})' if damage else ''}; save weights with "
             "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
         )
-    stored = read_tensors(arguments.checkpoint)[1].get("run")
-    if stored:
-        run = Run.from_path(stored)
-        chosen |= {"loss": run.loss, "seed": run.seed}
-        if run.dataset == arguments.dataset and arguments.split == "train":
-            chosen |= {"label_noise": run.label_noise, "examples_per_class": run.examples_per_class}
-    given = {key: getattr(arguments, key, None) for key in chosen}
-    return {**chosen, **{key: value for key, value in given.items() if value is not None}}
+    plain = Run(
+        dataset=arguments.dataset,
+        label_noise=0.0,
+        examples_per_class=None,
+        network=arguments.network,
+        norm=arguments.norm,
+        width=arguments.width,
+        loss="cross_entropy",
+        trainer="sgd",
+        learning_rate=None,
+        seed=0,
+    )
+    stored = read_metadata(arguments.checkpoint).get("run")
+    run = Run.from_path(stored) if stored else plain
+    if run.dataset != arguments.dataset:
+        run = replace(plain, loss=run.loss, seed=run.seed)
+    given = {key: getattr(arguments, key) for key in ("loss", "seed", "examples_per_class")}
+    return replace(run, **{key: value for key, value in given.items() if value is not None})
 
 
 def _show(folder: Path, record: dict) -> None:

@@ -14,12 +14,12 @@ from hessketch.cli import (
     add_save_every,
     add_settings,
     device_from,
-    not_negative,
     output_folder,
-    positive,
     settings_from,
+    whole_number,
 )
 from hessketch.curvature.losses import LOSSES
+from hessketch.networks.layers import NORMS
 from hessketch.training.settings import TrainingSettings
 
 
@@ -30,8 +30,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data-folder", default="data", help="folder of the raw files (default: data)")
     parser.add_argument("--download", action="store_true", help="download what the folder lacks")
-    parser.add_argument("--examples-per-class", type=positive, help="size of the balanced subset (default: all)")
-    parser.add_argument("--seed", type=not_negative, default=0, help="seed of everything random (default: 0)")
+    parser.add_argument("--examples-per-class", type=whole_number(1), help="size of the balanced subset (default: all)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of everything random (default: 0)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="vgg11, resnet18, resnet18_smooth, mlp, or module:function of your own that returns a torch module",
     )
-    parser.add_argument("--norm", default="batch", choices=["batch", "group", "none"], help="(default: batch)")
+    parser.add_argument("--norm", default="batch", choices=NORMS, help="(default: batch)")
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of the hidden widths (default: 1)")
     parser.add_argument("--loss", default="cross_entropy", choices=list(LOSSES), help="(default: cross_entropy)")
     parser.add_argument("--output", type=output_folder, required=True, help="folder to write into")
@@ -52,19 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.data.examples import load_examples
-    from hessketch.data.of_run import subset_seed
+    from hessketch.data.of_run import examples_of_run
     from hessketch.data.prepared import prepare_dataset
     from hessketch.runs import Run
     from hessketch.training.job import train_run
 
     settings = settings_from(arguments, TrainingSettings)
     prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
-    per_class = arguments.examples_per_class
     identity = Run(
         dataset=arguments.dataset,
         label_noise=arguments.label_noise,
-        examples_per_class=per_class,
+        examples_per_class=arguments.examples_per_class,
         network=arguments.network,
         norm=arguments.norm,
         width=arguments.width,
@@ -73,11 +71,10 @@ def run(arguments: argparse.Namespace, progress) -> None:
         learning_rate=settings.learning_rate,
         seed=arguments.seed,
     )
-    seed = subset_seed(identity)
     train_run(
         identity,
-        load_examples(prepared, arguments.dataset, "train", per_class, arguments.label_noise, seed),
-        load_examples(prepared, arguments.dataset, "test", None, 0.0, seed),
+        examples_of_run(identity, prepared, "train", arguments.examples_per_class),
+        examples_of_run(identity, prepared, "test", None),
         settings,
         arguments.output,
         device=device_from(arguments),

@@ -1,11 +1,10 @@
 """What each data set is and where its raw files lie. Imports no torch: a config is checked with it."""
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hessketch.errors import InputError
+from hessketch.errors import InputError, nearest
 
 CLUSTER_EXAMPLES_PER_CLASS = 1000  # of the synthetic Gaussian clusters, in train and in test alike
 CLUSTER_EXAMPLE = "clusters-k10-d50-s4"
@@ -128,10 +127,9 @@ def describe(name: str) -> Dataset:
         classes, dimensions, _ = parse_clusters(name)
         per_class = (CLUSTER_EXAMPLES_PER_CLASS,) * classes
         return Dataset(name, classes, 0, dimensions, per_class, per_class, embedded=True)
-    close = difflib.get_close_matches(name.lower(), [*DATASETS, CLUSTER_EXAMPLE], n=1, cutoff=0.5)
     raise InputError(
         f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}, or Gaussian clusters such as {CLUSTER_EXAMPLE}"
-        + (f"; nearest valid name: {close[0]}" if close else "")
+        + nearest(name.lower(), [*DATASETS, CLUSTER_EXAMPLE])
     )
 
 

@@ -1,9 +1,7 @@
 """Which examples a run trains and is tested on."""
 
-from pathlib import Path
-
 from hessketch.data.examples import Examples, load_examples
-from hessketch.data.prepared import read_prepared
+from hessketch.data.prepared import PreparedData
 from hessketch.runs import Run
 from hessketch.seeds import derive_seed
 
@@ -13,10 +11,10 @@ def subset_seed(run: Run) -> int:
     return derive_seed(run.seed, run.dataset, "subset")
 
 
-def examples_of_run(run: Run, data: Path, split: str, per_class: int | None) -> Examples:
+def examples_of_run(run: Run, prepared: PreparedData, split: str, per_class: int | None) -> Examples:
     """The examples that a run trained on (`train`, with its label noise), or its test examples.
 
-    `data` is the file of prepared data, `per_class` the number of each class (None: all).
+    `prepared` are the data of the run's data set, `per_class` the number of each class (None: all).
     """
     noise = run.label_noise if split == "train" else 0.0
-    return load_examples(read_prepared(data), run.dataset, split, per_class, noise, subset_seed(run))
+    return load_examples(prepared, run.dataset, split, per_class, noise, subset_seed(run))

@@ -132,8 +132,8 @@ def paper_spectrum(
     pairs, kpm = None, None
     if settings.deflation_rank:
         rank, iterations = settings.deflation_rank, settings.deflation_iterations
-        meter_stage = meter.stage(rank * iterations)
-        pairs = low_rank_deflation(operator, rank, iterations, generator, meter_stage, settings.rayleigh_ritz)
+        stage = meter.stage(rank * iterations)
+        pairs = low_rank_deflation(operator, rank, iterations, generator, stage, settings.rayleigh_ritz)
         parts.append(_part(deflate(operator, pairs), settings, generator, meter, deflated=True))
     if settings.kpm_moments:
         vectors = settings.start_vectors

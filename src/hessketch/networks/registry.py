@@ -1,6 +1,5 @@
 """Networks by name, initialised from an explicit seed."""
 
-import difflib
 import importlib
 import inspect
 import math
@@ -9,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from hessketch.errors import InputError
+from hessketch.errors import InputError, nearest
 from hessketch.networks.layers import initialise, require_norm
 from hessketch.networks.mlp import mlp
 from hessketch.networks.resnet import resnet18, resnet18_smooth
@@ -38,11 +37,8 @@ def build_network(
     if ":" in name:
         return _users_network(name, seed, input_shape=input_shape, classes=classes, width=width, norm=norm)
     if name not in NETWORKS:
-        close = difflib.get_close_matches(name, NETWORKS, n=1, cutoff=0.4)
-        nearest = f"; nearest valid name: {close[0]}" if close else ""
-        raise InputError(
-            f"network {name!r} is unknown; allowed: {', '.join(NETWORKS)}, or module:function of your own{nearest}"
-        )
+        allowed = f"{', '.join(NETWORKS)}, or module:function of your own"
+        raise InputError(f"network {name!r} is unknown; allowed: {allowed}{nearest(name, NETWORKS, cutoff=0.4)}")
     if name in _OF_IMAGES and (len(input_shape) != 3 or tuple(input_shape[1:]) != (32, 32)):
         raise InputError(f"{name} takes images (channels, 32, 32), not {tuple(input_shape)}; use mlp or pad the images")
     # On the meta device torch's own initialisation costs nothing and draws no random numbers.

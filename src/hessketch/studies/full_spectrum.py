@@ -52,21 +52,20 @@ def outliers(ritz: pd.DataFrame, eigenvalues: pd.DataFrame) -> pd.DataFrame:
         names = dict(zip(_KEYS, key, strict=True))
         edge = residuals.get(tuple(names[column] for column in _BASE), np.nan)
         edge = np.nan if names["operator"] == "residual" else float(edge)
+        values = _converged(group)
         rows.append(
             {
                 **names,
-                "beyond_residual": np.nan if np.isnan(edge) else float((_converged(group) > edge).sum()),
+                "beyond_residual": np.nan if np.isnan(edge) else float((values > edge).sum()),
                 "residual_edge": edge,
-                **_gap_counts(group),
+                **_gap_counts(values, 4 * int(names["classes"]) + 10),
                 "top_eigenvalue": float(deflation.get(key, group["ritz_value"].max())),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _gap_counts(spectrum: pd.DataFrame) -> dict[str, int]:
-    values = _converged(spectrum)
-    depth = 4 * int(spectrum["classes"].iloc[0]) + 10
+def _gap_counts(values: np.ndarray, depth: int) -> dict[str, int]:
     above = np.sort(values[values > 0])[::-1][:depth]
     below = np.sort(-values[values < 0])[::-1][:depth]
     return {
