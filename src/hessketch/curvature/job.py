@@ -76,43 +76,38 @@ def spectra_of_network(
     watch = Stopwatch()
     device = next(model.parameters()).device
     examples = examples.to(device)
-    size = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    loss_of = loss_function(loss)
-    weights = _digest(list(model.state_dict().values()))
     task = {
-        "weights": weights,
+        "weights": _digest(list(model.state_dict().values())),
         "data": _digest([examples.inputs, examples.targets]),
         "loss": loss,
         "settings": asdict(settings),
         "seed": seed,
         "code": code_digest(),
     }
+    loss_of, batches = loss_function(loss), examples.batches(batch_size)
+    facts = {
+        "n": len(examples),
+        "p": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "classes": examples.classes,
+    }
     collected: dict[str, list[pandas.DataFrame]] = {}
     for name in operators:
         tables = _read_partial(output / "partial" / name, task)
         if tables is None:
-            operator = CurvatureOperator(name, model, loss_of, examples.batches(batch_size))
-            chosen = settings if name in DEFLATED else replace(settings, deflation_rank=0)
-            # The same start vectors for every operator: v^T H v = v^T G v + v^T R v then holds in the estimates too.
-            generator = torch.Generator().manual_seed(seed)
-            start = time.perf_counter()
-            spectrum = paper_spectrum(operator, chosen, generator, progress.stage(f"{name}: product"))
-            tables = spectrum_tables(spectrum, time.perf_counter() - start)
+            operator = CurvatureOperator(name, model, loss_of, batches)
+            tables = _tables_of(operator, settings, seed, progress)
             _write_partial(output / "partial" / name, task, tables)
         else:
             progress.say(f"{name}: already done, resumed")
         for table, frame in tables.items():
-            facts = {**(columns or {}), "operator": name, "n": len(examples), "p": size, "classes": examples.classes}
-            collected.setdefault(table, []).append(frame.assign(**facts))
-    mean_loss, accuracy = mean_loss_and_accuracy(model, loss_of, examples.batches(batch_size))
+            collected.setdefault(table, []).append(frame.assign(**(columns or {}), operator=name, **facts))
+    mean_loss, accuracy = mean_loss_and_accuracy(model, loss_of, batches)
     record = {
         **(columns or {}),
         **task,
         "operators": list(operators),
         "batch_size": batch_size,
-        "n": len(examples),
-        "p": size,
-        "classes": examples.classes,
+        **facts,
         "mean_loss": mean_loss,
         "accuracy": accuracy,
         "network_mode": "eval: batch norm frozen at its running statistics",
@@ -126,6 +121,17 @@ def spectra_of_network(
     write_record(record, output / "record.json")
     shutil.rmtree(output / "partial", ignore_errors=True)
     return record
+
+
+def _tables_of(
+    operator: CurvatureOperator, settings: SpectrumSettings, seed: int, progress: Progress
+) -> dict[str, pandas.DataFrame]:
+    chosen = settings if operator.name in DEFLATED else replace(settings, deflation_rank=0)
+    # The same start vectors for every operator: v^T H v = v^T G v + v^T R v then holds in the estimates too.
+    generator = torch.Generator().manual_seed(seed)
+    start = time.perf_counter()
+    spectrum = paper_spectrum(operator, chosen, generator, progress.stage(f"{operator.name}: product"))
+    return spectrum_tables(spectrum, time.perf_counter() - start)
 
 
 def _write_partial(folder: Path, task: dict, tables: dict[str, pandas.DataFrame]) -> None:

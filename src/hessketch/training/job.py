@@ -68,11 +68,14 @@ def train_run(
     # Kept aside until the end: a workflow deletes the declared outputs of a killed job, but not these.
     kept = output / "partial"
 
-    def checkpoint(epoch: int, network: torch.nn.Module) -> None:
+    def save(path: Path, epoch: int) -> None:
+        save_model(model, architecture, path, run=run.path, epoch=epoch)
+
+    def checkpoint(epoch: int, _: torch.nn.Module) -> None:
         if epoch == 1:
             shutil.rmtree(kept, ignore_errors=True)
         if epoch in (checkpoint_epochs or []):
-            save_model(network, architecture, kept / f"epoch{epoch}.safetensors", run=run.path, epoch=epoch)
+            save(kept / f"epoch{epoch}.safetensors", epoch)
 
     result = train(
         model,
@@ -88,12 +91,7 @@ def train_run(
         progress=progress.stage("epoch"),
     )
     for epoch in checkpoint_epochs or []:
-        _publish(
-            kept / f"epoch{epoch}.safetensors",
-            output,
-            result,
-            lambda path: save_model(model, architecture, path, run=run.path, epoch=len(result.history)),
-        )
+        _publish(kept / f"epoch{epoch}.safetensors", output, result, save)
     record = _record(run, settings, model, result, train_examples, test_examples, device, watch)
     save_model(model, architecture, output / "model.safetensors", run=run.path, status=result.status)
     _write_history(result.history, output / "history.parquet")
@@ -107,12 +105,12 @@ def train_run(
     return record
 
 
-def _publish(kept: Path, output: Path, result: TrainingResult, save: Callable[[Path], None]) -> None:
+def _publish(kept: Path, output: Path, result: TrainingResult, save: Callable[[Path, int], None]) -> None:
     """Puts one epoch's checkpoint in its place; of a run that diverged before it, the last finite weights."""
     if kept.exists():
         os.replace(kept, output / kept.name)
     elif result.status == "diverged":
-        save(output / kept.name)
+        save(output / kept.name, len(result.history))
     else:
         (output / "resume.safetensors").unlink(missing_ok=True)
         raise InputError(f"{kept}: gone since the training was interrupted; run the same command again: it starts anew")
