@@ -14,7 +14,7 @@ from torch import nn
 
 from hessketch.checkpoints import load_weights, parameter_order, read_architecture
 from hessketch.curvature.losses import loss_function, mean_loss_and_accuracy
-from hessketch.curvature.operators import OPERATORS, CurvatureOperator
+from hessketch.curvature.operators import COMPONENTS, CurvatureOperator
 from hessketch.curvature.tables import spectrum_tables
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError
@@ -62,7 +62,7 @@ def spectra_of_network(
     *,
     seed: int,
     batch_size: int = 500,
-    operators: Sequence[str] = OPERATORS,
+    operators: Sequence[str] = COMPONENTS,
     columns: dict | None = None,
     progress: Progress | None = None,
 ) -> dict:

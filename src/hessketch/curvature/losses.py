@@ -5,10 +5,12 @@ Every function here is twice differentiable in the outputs; curvature operators 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._pytree import tree_map
 
 from hessketch.errors import InputError
 
@@ -57,6 +59,30 @@ def loss_function(name: str) -> Loss:
     if name not in LOSSES:
         raise InputError(f"loss {name!r} is unknown; allowed: {', '.join(LOSSES)}")
     return LOSSES[name]
+
+
+def summed_loss(loss: Loss, outputs: Tensor, targets: Any) -> Callable[[Tensor, Any], Tensor]:
+    """The sum over examples of a loss that gives one value an example, or the mean or the sum of a batch.
+
+    A loss of torch.nn with its default reduction is a mean. Which one a scalar is, is found out once with the given
+    outputs (n, ...) and targets: doubling a batch doubles a sum and leaves a mean. Raises InputError for a loss of
+    another shape, or whose value for two copies of a batch is neither.
+    """
+    with torch.no_grad():
+        value = loss(outputs, targets)
+        n = len(outputs)
+        if value.ndim and value.shape[0] == n:
+            return lambda o, t: loss(o, t).sum()
+        if value.ndim:
+            raise InputError(
+                f"the loss of {n} examples has shape {tuple(value.shape)}; give one value an example, or their mean"
+            )
+        twice = loss(torch.cat([outputs, outputs]), tree_map(lambda t: torch.cat([t, t]), targets))
+        if torch.allclose(twice, value, rtol=1e-4, atol=0):
+            return lambda o, t: loss(o, t) * len(o)
+        if torch.allclose(twice, 2 * value, rtol=1e-4, atol=0):
+            return loss
+    raise InputError("the loss is neither a mean nor a sum over examples; give one value an example")
 
 
 def mean_loss_and_accuracy(

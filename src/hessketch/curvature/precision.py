@@ -1,0 +1,37 @@
+"""The arithmetic of curvature products: full float32 unless asked otherwise, repeatable on request."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def arithmetic(tf32: bool = False, deterministic: bool = False) -> Iterator[None]:
+    """Within it, float32 products on a GPU are exact float32, or TF32 (10-bit mantissa) where `tf32` allows it.
+
+    PyTorch takes TF32 for convolutions unless told otherwise, which leaves three digits. `deterministic` adds
+    repeatable kernels where they exist (a few, such as max pooling backward on CUDA, have none and warn). What the
+    process had set before holds again afterwards.
+    """
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [backend.fp32_precision for backend in backends]
+    was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        for backend in backends:
+            backend.fp32_precision = "tf32" if tf32 else "ieee"
+        if deterministic and not was[0]:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+        torch.use_deterministic_algorithms(was[0], warn_only=was[1])
+
+
+def describe_arithmetic(tf32: bool, deterministic: bool) -> dict[str, bool | str]:
+    """How products are computed, for a record."""
+    return {
+        "float32_products": "tf32 allowed" if tf32 else "ieee float32",
+        "deterministic": deterministic or torch.are_deterministic_algorithms_enabled(),
+    }

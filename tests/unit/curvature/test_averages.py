@@ -1,0 +1,204 @@
+"""One average, however the examples are batched, kept, loaded or halved."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from hessketch.curvature import averages
+from hessketch.curvature.losses import LOSSES
+from hessketch.curvature.memory import free_memory, saved_tensors, storage_bytes
+from hessketch.curvature.operators import ComponentOperators, CurvatureOperator, second_moment
+from hessketch.errors import InputError, NotFiniteError
+from hessketch.networks.registry import build_network
+
+NAMES = ("hessian", "ggn", "residual", "second_moment", "gradient_covariance")
+LOSS = LOSSES["cross_entropy"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_network("vgg11", input_shape=(1, 32, 32), classes=3, width=1 / 32, norm="batch", seed=4).eval()
+
+
+@pytest.fixture(scope="module")
+def examples():
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(23, 1, 32, 32, generator=generator), torch.randint(0, 3, (23,), generator=generator)
+
+
+def _batches(examples, size):
+    return list(zip(*(t.split(size) for t in examples), strict=True))
+
+
+def _vectors(operator, columns=2, dtype=torch.float32):
+    return torch.randn(operator.shape[0], columns, generator=torch.Generator().manual_seed(6), dtype=dtype)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_size_and_kept_graphs_change_a_float32_product_by_less_than_1e_5(model, examples, name):
+    whole = CurvatureOperator(name, model, LOSS, [examples])
+    vectors = _vectors(whole)
+    expected = whole @ vectors
+    one_batch = whole._average._kept[0].kept_bytes()
+    for size, memory, kept in ((23, 0, 0), (8, None, 3), (8, one_batch * 0.8, 2), (8, 0, 0), (1, 0, 0)):
+        operator = CurvatureOperator(name, model, LOSS, _batches(examples, size), memory=memory)
+        assert operator.batches_kept == kept
+        for _ in range(2):
+            assert torch.linalg.norm(operator @ vectors - expected) <= 1e-5 * torch.linalg.norm(expected)
+
+
+def test_columns_of_a_block_are_the_products_of_its_vectors(model, examples):
+    for memory in (None, 0):
+        operator = CurvatureOperator("ggn", model, LOSS, _batches(examples, 9), memory=memory)
+        vectors = _vectors(operator, 3)
+        single = torch.stack([operator @ vectors[:, i] for i in range(3)], dim=1)
+        torch.testing.assert_close(operator @ vectors, single, rtol=1e-5, atol=1e-8)
+
+
+def test_a_shuffling_loader_an_iterator_and_a_list_give_the_same(model, examples):
+    expected = CurvatureOperator("hessian", model, LOSS, [examples])
+    vector = _vectors(expected, 1)[:, 0]
+    bound = 1e-5 * torch.linalg.norm(expected @ vector)
+    loader = DataLoader(TensorDataset(*examples), batch_size=6, shuffle=True)
+    for memory in (None, 2_000_000, 0):
+        for batches in (loader, iter(_batches(examples, 5))):
+            operator = CurvatureOperator("hessian", model, LOSS, batches, memory=memory)
+            for _ in range(2):
+                assert torch.linalg.norm(operator @ vector - expected @ vector) <= bound
+    partial = CurvatureOperator("hessian", model, LOSS, loader, memory=2_000_000)
+    assert partial.batches_kept == 0  # some would fit, but another pass may come in another order
+
+
+def test_a_loader_that_changes_its_length_is_refused(model, examples):
+    class Shrinking:
+        count = 3
+
+        def __iter__(self):
+            self.count -= 1
+            return iter(_batches(examples, 8)[: self.count + 1])
+
+    operator = CurvatureOperator("hessian", model, LOSS, Shrinking(), memory=0)
+    with pytest.raises(InputError, match="held 23 examples at first and 16 now"):
+        operator @ _vectors(operator)
+
+
+class Narrow(nn.Module):
+    """A device that has no room for more than five examples at once."""
+
+    def __init__(self, inner, room=5):
+        super().__init__()
+        self.inner, self.room = inner, room
+
+    def forward(self, images):
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.inner(images)
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(model, examples, name, memory):
+    expected = CurvatureOperator(name, model, LOSS, [examples])
+    vectors = _vectors(expected)
+    operator = CurvatureOperator(name, Narrow(model).eval(), LOSS, _batches(examples, 13), memory=memory)
+    difference = torch.linalg.norm(operator @ vectors - expected @ vectors)
+    assert difference <= 1e-5 * torch.linalg.norm(expected @ vectors)
+    assert operator.largest_batch == 4
+
+
+def test_one_example_that_does_not_fit_gives_a_clear_error(model, examples):
+    with pytest.raises(InputError, match="a batch of 1 does not fit into the memory of cpu: give smaller batches"):
+        CurvatureOperator("hessian", Narrow(model, 0).eval(), LOSS, [examples])
+
+
+def test_another_failure_of_the_network_is_not_taken_for_want_of_memory(model):
+    with pytest.raises(RuntimeError, match="channels"):
+        CurvatureOperator("hessian", model, LOSS, [(torch.randn(2, 5, 32, 32), torch.tensor([0, 1]))])
+
+
+def test_weights_that_change_under_an_operator_are_noticed(examples):
+    model = build_network("mlp", input_shape=(1, 32, 32), classes=3, width=1 / 64, norm="none", seed=4).eval()
+    operator = CurvatureOperator("ggn", model, LOSS, [examples])
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)
+    with pytest.raises(InputError, match="weights have changed since this operator was made"):
+        operator @ _vectors(operator)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_the_losses_of_torch_are_understood_with_any_reduction(model, examples, reduction):
+    expected = ComponentOperators(model, LOSS, [examples])
+    vectors = _vectors(expected)
+    operator = ComponentOperators(model, nn.CrossEntropyLoss(reduction=reduction), _batches(examples, 9))
+    for name, product in operator.products(vectors).items():
+        torch.testing.assert_close(product, expected.products(vectors)[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_is_neither_a_mean_nor_a_sum_is_refused(model, examples):
+    for loss, words in (
+        (lambda o, t: LOSS(o, t).sum() ** 2, "neither a mean nor a sum"),
+        (lambda o, t: o.T, r"has shape \(3, 23\)"),
+    ):
+        with pytest.raises(InputError, match=words):
+            CurvatureOperator("hessian", model, loss, [examples])
+
+
+def test_targets_and_inputs_may_be_nested_and_outputs_have_more_axes():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.last = nn.Embedding(7, 4), nn.Linear(4, 5)
+
+        def forward(self, data):
+            return self.last(torch.tanh(self.embedding(data["words"])))
+
+    torch.manual_seed(0)
+    model = Words().double().eval()
+    words = torch.randint(0, 7, (6, 3))
+    data = {"words": words}, (torch.randint(0, 5, (6, 3)),)
+    loss = lambda o, t: nn.functional.cross_entropy(o.transpose(1, 2), t[0], reduction="none").sum(1)  # noqa: E731
+    operator = second_moment(model, loss, [data])
+    gradients = []
+    for i in range(6):
+        value = loss(model({"words": words[i : i + 1]}), (data[1][0][i : i + 1],)).sum()
+        gradients.append(torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, model.parameters())]))
+    expected = sum(torch.outer(g, g) for g in gradients) / 6
+    torch.testing.assert_close(operator @ torch.eye(len(expected), dtype=torch.float64), expected)
+
+
+def test_nan_in_the_weights_is_named_when_nothing_is_kept(examples):
+    model = build_network("mlp", input_shape=(1, 32, 32), classes=3, width=1 / 64, norm="none", seed=4).eval()
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    for name in NAMES[:4]:
+        operator = CurvatureOperator(name, model, LOSS, [examples], memory=0)
+        with pytest.raises(NotFiniteError, match="diverged"):
+            operator @ _vectors(operator)
+
+
+def test_a_part_left_in_training_mode_is_refused(examples):
+    model = build_network("vgg11", input_shape=(1, 32, 32), classes=3, width=1 / 32, norm="batch", seed=4).eval()
+    next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).train()
+    with pytest.raises(InputError, match="eval"):
+        CurvatureOperator("hessian", model, LOSS, [examples])
+
+
+def test_a_graphs_bytes_are_the_storages_that_it_saves_beside_the_parameters():
+    weight, x = torch.ones(10, 20, requires_grad=True), torch.ones(4, 10)
+    hidden = torch.tanh(x @ weight)  # saves x, weight and its own result
+    saved = saved_tensors([(hidden * hidden).grad_fn])
+    assert storage_bytes(saved, [weight]) == 4 * (4 * 10 + 4 * 20)
+
+
+def test_graphs_take_at_most_their_share_of_free_memory(model, examples, monkeypatch):
+    monkeypatch.setattr(averages, "free_memory", lambda device: 3_000_000)
+    operator = CurvatureOperator("hessian", model, LOSS, _batches(examples, 2))
+    used = sum(product.kept_bytes() for product in operator._average._kept)
+    assert 0 < used <= 1_500_000 and 0 < operator.batches_kept < 12
+
+
+def test_free_memory_is_positive_and_no_more_than_the_machine_has():
+    with open("/proc/meminfo") as file:
+        total = int(file.readline().split()[1]) * 1024
+    assert 0 < free_memory("cpu") <= total

@@ -1,0 +1,111 @@
+"""The tape of tangents against torch.func's forward mode."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, jvp
+
+from hessketch.curvature.losses import LOSSES
+from hessketch.curvature.operators import CurvatureOperator
+from hessketch.curvature.tangents import TangentsUnsupported, record_tangents
+from hessketch.networks.registry import build_network
+
+
+class OnlyBackwards(torch.autograd.Function):
+    """A square that knows no forward mode."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return 2 * x * grad
+
+
+class Squares(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.linear, self.last, self.function = nn.Linear(4, 5), nn.Linear(5, 3), function
+
+    def forward(self, x):
+        return self.last(self.function(self.linear(x)))
+
+
+class InPlace(nn.Module):
+    """Writes into its activations, and into a buffer of its own making."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        hidden = self.linear(x)
+        hidden = torch.nn.functional.relu_(hidden)
+        padded = torch.zeros(len(x), 5, dtype=x.dtype)
+        padded[:, 1:4] = hidden[:, 1:4]
+        return self.last(padded).mul_(2)
+
+
+def _network(model, inputs):
+    names = [name for name, _ in model.named_parameters()]
+    parameters = [p.detach().double().requires_grad_() for p in model.parameters()]
+    model = model.double().eval()
+    return lambda pieces: functional_call(model, dict(zip(names, pieces, strict=True)), (inputs,)), parameters
+
+
+def _direction(parameters, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
+
+
+@pytest.mark.parametrize("name, norm", [("vgg11", "batch"), ("resnet18", "group"), ("resnet18_smooth", "batch")])
+def test_the_tape_plays_the_jacobian_of_the_papers_networks_for_any_direction(name, norm):
+    model = build_network(name, input_shape=(1, 32, 32), classes=3, width=1 / 32, norm=norm, seed=1)
+    images = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    network, parameters = _network(model, images)
+    first = _direction(parameters, 3)
+    outputs, tangent, tape = record_tangents(network, parameters, first)
+    torch.testing.assert_close(tangent, jvp(lambda *p: network(p), tuple(parameters), tuple(first))[1])
+    for seed in (4, 5):
+        other = _direction(parameters, seed)
+        expected = jvp(lambda *p: network(p), tuple(parameters), tuple(other))[1]
+        torch.testing.assert_close(tape.play(other), expected)
+    assert outputs.requires_grad
+
+
+def test_writing_in_place_into_activations_is_played_again():
+    network, parameters = _network(InPlace(), torch.randn(6, 4, dtype=torch.float64))
+    other = _direction(parameters, 1)
+    expected = jvp(lambda *p: network(p), tuple(parameters), tuple(other))[1]
+    tape = record_tangents(network, parameters, _direction(parameters, 0))[2]
+    for _ in range(2):
+        torch.testing.assert_close(tape.play(other), expected)
+
+
+@pytest.mark.parametrize("make", [InPlace, lambda: Squares(OnlyBackwards.apply)])
+def test_networks_without_forward_mode_or_with_writes_have_the_same_ggn(make):
+    torch.manual_seed(0)
+    model = make().double().eval()
+    plain = Squares(torch.square).double().eval() if isinstance(model, Squares) else model
+    plain.load_state_dict(model.state_dict())
+    batch = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
+    loss = LOSSES["cross_entropy"]
+    block = torch.eye(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
+    hessian, residual = (CurvatureOperator(n, plain, loss, [batch]) @ block for n in ("hessian", "residual"))
+    torch.testing.assert_close(CurvatureOperator("ggn", model, loss, [batch]) @ block, hessian - residual)
+
+
+def test_an_operation_without_forward_mode_is_reported():
+    network, parameters = _network(Squares(OnlyBackwards.apply), torch.randn(6, 4, dtype=torch.float64))
+    with pytest.raises(TangentsUnsupported):
+        record_tangents(network, parameters, _direction(parameters, 0))
+
+
+def test_outputs_that_do_not_depend_on_the_parameters_have_no_tangent():
+    parameters = [torch.ones(3, requires_grad=True)]
+    constant = torch.ones(2, 2)
+    _, tangent, tape = record_tangents(lambda pieces: constant * 2, parameters, [torch.ones(3)])
+    assert tangent is None and tape.play([torch.ones(3)]) is None
