@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,8 +75,23 @@ def _rank(text: str) -> int | str:
     return text if text == "classes" else int(text)
 
 
-def add_spectrum_settings(parser: argparse.ArgumentParser, settings: type) -> None:
-    """The flags of the spectrum's settings; the rank of the deflation may follow from the number of classes."""
+def _memory(text: str) -> int | None:
+    try:
+        gib = 0.0 if text == "auto" else float(text)
+    except ValueError:
+        gib = -1.0
+    if not (text == "auto" or 0 <= gib < float("inf")):
+        raise argparse.ArgumentTypeError(f"{text!r} given; allowed: a number of GiB, or the word auto")
+    return None if text == "auto" else int(gib * 2**30)
+
+
+def add_spectrum_settings(parser: argparse.ArgumentParser, methods: Mapping[str, type]) -> None:
+    """How spectra are computed: a method, its settings (None where not given), memory and arithmetic.
+
+    `methods` maps names to settings dataclasses, the default first; a flag serves every method that has its field.
+    """
+    default = next(iter(methods))
+    parser.add_argument("--method", choices=list(methods), default=default, help=f"(default: {default})")
     parser.add_argument(
         "--deflation-rank",
         type=_rank,
@@ -84,13 +99,59 @@ def add_spectrum_settings(parser: argparse.ArgumentParser, settings: type) -> No
         metavar="RANK",
         help="eigenpairs taken out: a number, 0 for none, or 'classes' (default: classes)",
     )
-    add_settings(parser, settings, skip=("deflation_rank",))
+    defaults: dict[str, dict[str, Any]] = {}
+    for method, settings in methods.items():
+        for field in fields(settings):
+            defaults.setdefault(field.name, {})[method] = field.default
+    for name, values in defaults.items():
+        if name in _RANK_FIELDS:
+            continue
+        text = ", ".join(f"{value} with {method}" for method, value in values.items())
+        kind = type(next(iter(values.values())))
+        options = {"action": "store_const", "const": True} if kind is bool else {"type": kind}
+        parser.add_argument(f"--{name.replace('_', '-')}", help=f"(default: {text})", **options)
+    parser.add_argument(
+        "--memory-gib",
+        type=_memory,
+        metavar="GIB",
+        help="memory for graphs and Lanczos vectors kept between products, or 'auto': the job's share of what is free "
+        "(default: auto)",
+    )
+    parser.add_argument("--tf32", action="store_true", help="allow TF32 on a GPU: faster, three digits")
 
 
-def spectrum_settings_from(arguments: argparse.Namespace, settings: type[Settings], classes: int) -> Settings:
-    """The spectrum's settings from parsed flags, for data of so many classes."""
+_RANK_FIELDS = ("deflation_rank", "top")
+
+
+def spectrum_settings_from(arguments: argparse.Namespace, methods: Mapping[str, type], classes: int) -> Any:
+    """The chosen method's settings from parsed flags, for data of so many classes.
+
+    Raises InputError for a flag of another method.
+    """
     rank = classes if arguments.deflation_rank == "classes" else arguments.deflation_rank
-    return settings_from(arguments, settings, deflation_rank=rank)
+    chosen = {field.name for field in fields(methods[arguments.method])}
+    given: dict[str, Any] = {}
+    for method, settings in methods.items():
+        for field in fields(settings):
+            value = rank if field.name in _RANK_FIELDS else getattr(arguments, field.name)
+            if field.name in chosen and value is not None:
+                given[field.name] = value
+            elif value is not None and field.name not in _RANK_FIELDS:
+                raise InputError(
+                    f"--{field.name.replace('_', '-')} belongs to method {method}: leave it out, or give "
+                    f"--method {method}"
+                )
+    return methods[arguments.method](**given)
+
+
+def memory_from(arguments: argparse.Namespace, device: Any) -> int:
+    """Bytes that a job may keep: as given, or its share, by its threads, of what is free on the device."""
+    from hessketch.linalg.memory import free_memory
+
+    if arguments.memory_gib is not None:
+        return arguments.memory_gib
+    share = 1.0 if device.type == "cuda" else min(1.0, (arguments.threads or os.cpu_count()) / os.cpu_count())
+    return int(0.8 * share * free_memory(device))
 
 
 def add_save_every(parser: argparse.ArgumentParser) -> None:

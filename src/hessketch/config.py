@@ -129,6 +129,29 @@ def _dataset_problems(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where}.{key}: {size} given, the smallest class has {min(available)}; allowed: at most that"
 
 
+# Keys of `spectrum` that one method alone knows, and its default where a check needs it.
+METHOD_KEYS = {
+    "fast": ("tolerance", "max_steps", "broadening", "basis_precision"),
+    "paper": ("normalization_steps", "margin", "reorthogonalize", "deflation_iterations", "rayleigh_ritz"),
+}
+LANCZOS_STEPS = {"fast": 48, "paper": 256}
+
+
+def _spectrum_problems(spectrum: Mapping[str, Any]) -> Iterator[str]:
+    method = spectrum.get("method", "fast")
+    for other, keys in METHOD_KEYS.items():
+        for key in keys:
+            if other != method and key in spectrum:
+                text = f"spectrum.{key}: belongs to method {other}, here is {method}"
+                yield f"{text}; remove it, or write method: {other}"
+    steps, points = spectrum.get("lanczos_steps", LANCZOS_STEPS.get(method)), spectrum.get("grid_points", 1024)
+    if type(steps) is int and type(points) is int and points < steps:
+        yield f"spectrum.grid_points: {points} given; allowed: at least as many as the {steps} lanczos_steps"
+    most = spectrum.get("max_steps", steps)
+    if type(steps) is int and type(most) is int and most < steps:
+        yield f"spectrum.max_steps: {most} given; allowed: at least as many as the {steps} lanczos_steps"
+
+
 def _structure_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """What a schema cannot say: examples that do not exist, networks that do not fit, batches of one."""
     datasets, training = _mapping(config.get("datasets")), _mapping(config.get("training"))
@@ -144,10 +167,7 @@ def _structure_problems(config: Mapping[str, Any]) -> Iterator[str]:
                 yield f"training.checkpoint_epochs: {epoch} is beyond the {last} epochs of datasets.{name}"
     if training.get("batch_size") == 1 and any(network.get("norm", "batch") == "batch" for network in networks):
         yield "training.batch_size: 1 given; allowed with batch norm: at least 2 (one example has no variance)"
-    spectrum = _mapping(config.get("spectrum"))
-    steps, points = spectrum.get("lanczos_steps", 256), spectrum.get("grid_points", 1024)
-    if type(steps) is int and type(points) is int and points < steps:
-        yield f"spectrum.grid_points: {points} given; allowed: at least as many as the {steps} lanczos_steps"
+    yield from _spectrum_problems(_mapping(config.get("spectrum")))
 
 
 def _repeated_runs(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:

@@ -55,4 +55,9 @@ def prepare_device(name: str):
     # warn_only: some CUDA kernels (max pooling backward) have no deterministic twin and would stop the run.
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a check for bugs that costs a pass over memory
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    # Processes that torchrun started on one machine take a GPU each.
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device

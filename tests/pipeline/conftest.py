@@ -26,15 +26,7 @@ TINY = {
     "networks": [{"name": "vgg11", "norm": "batch", "width": 0.015625}],
     "losses": ["cross_entropy"],
     "training": {"batch_size": 16, "checkpoint_epochs": [1]},
-    "spectrum": {
-        "normalization_steps": 4,
-        "lanczos_steps": 12,
-        "grid_points": 64,
-        "deflation_rank": 2,
-        "deflation_iterations": 2,
-        "kpm_moments": 8,
-        "reorthogonalize": True,
-    },
+    "spectrum": {"lanczos_steps": 12, "grid_points": 64, "deflation_rank": 2, "kpm_moments": 8},
     "figures": {"figure3_examples_per_class": 3, "figure4_examples_per_class": 6},
 }
 

@@ -1,7 +1,7 @@
 # The study of The Full Spectrum of Deepnet Hessians (Papyan 2018): tables, figures, notebook.
 STUDY = f"{RESULTS}/full_spectrum"
 STUDY_TABLES = [
-    "runs", "density", "ritz", "eigenvalues", "bounds",
+    "runs", "density", "ritz", "eigenvalues", "bounds", "sums",
     "outliers", "outlier_positions", "components", "tails", "training_table",
 ]  # fmt: skip
 FIGURE_SIZES = flags(config["figures"])

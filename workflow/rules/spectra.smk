@@ -1,10 +1,10 @@
 # All spectra of one selected network on one split: Hessian, GGN and residual.
-SPECTRUM_TABLES = ["density", "ritz", "eigenvalues", "bounds"]
+SPECTRUM_TABLES = ["density", "ritz", "eigenvalues", "bounds", "sums"]
 
 
 def spectrum_flags(cell):
     dataset = config["datasets"][Run.from_path(cell).dataset]
-    settings = {key: value for key, value in config["spectrum"].items() if key not in ("splits", "method")}
+    settings = {key: value for key, value in config["spectrum"].items() if key != "splits"}
     return flags({**settings, "test_examples_per_class": dataset["test_examples_per_class"]})
 
 

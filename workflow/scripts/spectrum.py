@@ -3,8 +3,16 @@
 import argparse
 from pathlib import Path
 
-from hessketch.cli import add_device, add_spectrum_settings, device_from, run_job, spectrum_settings_from
-from hessketch.linalg.spectrum import SpectrumSettings
+from hessketch.cli import (
+    add_device,
+    add_save_every,
+    add_spectrum_settings,
+    device_from,
+    memory_from,
+    run_job,
+    spectrum_settings_from,
+)
+from hessketch.linalg.methods import METHODS
 
 
 def spectrum(arguments: argparse.Namespace, progress) -> None:
@@ -20,14 +28,18 @@ def spectrum(arguments: argparse.Namespace, progress) -> None:
     per_class = run.examples_per_class if arguments.split == "train" else test_size
     examples = examples_of_run(run, read_prepared(arguments.data), arguments.split, per_class)
     selected = Run.from_path(metadata["run"])
+    device = device_from(arguments)
     record = spectra_of_network(
-        model.to(device_from(arguments)),
+        model.to(device),
         run.loss,
         examples,
-        spectrum_settings_from(arguments, SpectrumSettings, examples.classes),
+        spectrum_settings_from(arguments, METHODS, examples.classes),
         arguments.output,
         seed=derive_seed(run.seed, run.path, f"spectrum {arguments.split}"),
         batch_size=arguments.batch_size,
+        memory=memory_from(arguments, device),
+        tf32=arguments.tf32,
+        save_every=arguments.save_every,
         columns={**selected.identity(), "split": arguments.split},
         progress=progress,
     )
@@ -43,7 +55,8 @@ parser.add_argument("--output", type=Path, required=True, help="folder to write 
 parser.add_argument("--batch-size", type=int, default=500, help="examples in one pass of a product (default: 500)")
 parser.add_argument("--test-examples-per-class", default="all", help="a number or 'all' (default: all)")
 parser.add_argument("--log", help="log file")
-add_spectrum_settings(parser, SpectrumSettings)
+add_spectrum_settings(parser, METHODS)
+add_save_every(parser)
 add_device(parser)
 
 if __name__ == "__main__":

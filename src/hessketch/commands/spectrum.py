@@ -1,4 +1,4 @@
-"""Compute the spectrum of the Hessian, GGN and residual of one checkpoint.
+"""Compute the spectrum of the Hessian, GGN and residual (or other curvature matrices) of one checkpoint.
 
 Writes tables (Parquet), a record and a figure, and prints the largest eigenvalues. A checkpoint of `hessketch train`
 says itself which network it holds, its loss, its seed and its training examples; flags override them. For a
@@ -8,6 +8,7 @@ examples:
   python -m hessketch spectrum --checkpoint my_run/model.safetensors --dataset digits --output my_spectrum
   python -m hessketch spectrum --checkpoint mine.safetensors --network my_package.nets:make --dataset cifar10 \\
       --data-folder data --examples-per-class 100 --split test --output my_spectrum
+  torchrun --nproc-per-node 4 -m hessketch spectrum ...      (the examples spread over four processes or GPUs)
 """
 
 import argparse
@@ -16,17 +17,19 @@ from pathlib import Path
 
 from hessketch.cli import (
     add_device,
+    add_save_every,
     add_spectrum_settings,
     device_from,
+    memory_from,
     output_folder,
     spectrum_settings_from,
     whole_number,
 )
 from hessketch.commands.train import add_data
 from hessketch.curvature.losses import LOSSES
-from hessketch.curvature.operators import OPERATORS
+from hessketch.curvature.operators import COMPONENTS, OPERATORS
 from hessketch.errors import InputError
-from hessketch.linalg.spectrum import SpectrumSettings
+from hessketch.linalg.methods import METHODS
 from hessketch.networks.layers import NORMS
 from hessketch.runs import Run
 
@@ -40,10 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--norm", default="batch", choices=NORMS, help="with --network")
     parser.add_argument("--width", type=float, default=1.0, help="with --network (default: 1)")
     parser.add_argument("--loss", choices=list(LOSSES), help="(default: the checkpoint's, or cross_entropy)")
-    parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS), help="(default: all)")
+    parser.add_argument(
+        "--operators",
+        nargs="+",
+        choices=[name for name in OPERATORS if name != "predictor"],
+        default=list(COMPONENTS),
+        help=f"(default: {' '.join(COMPONENTS)})",
+    )
     parser.add_argument("--batch-size", type=whole_number(1), default=500, help="examples in one pass (default: 500)")
     parser.add_argument("--output", type=output_folder, required=True, help="folder to write into")
-    add_spectrum_settings(parser, SpectrumSettings)
+    add_spectrum_settings(parser, METHODS)
+    add_save_every(parser)
     add_device(parser)
 
 
@@ -53,10 +63,11 @@ def run(arguments: argparse.Namespace, progress) -> None:
     from hessketch.data.catalog import describe
     from hessketch.data.of_run import examples_of_run
     from hessketch.data.prepared import prepare_dataset
+    from hessketch.processes import join_processes, leave_processes
     from hessketch.seeds import derive_seed
 
     dataset = describe(arguments.dataset)
-    settings = spectrum_settings_from(arguments, SpectrumSettings, dataset.classes)
+    settings = spectrum_settings_from(arguments, METHODS, dataset.classes)
     trained = _as_trained(arguments)
     per_class = trained.examples_per_class if arguments.split == "train" else arguments.examples_per_class
     prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
@@ -67,8 +78,9 @@ def run(arguments: argparse.Namespace, progress) -> None:
         architecture = Architecture(arguments.network, shape, dataset.classes, arguments.width, arguments.norm)
     model, stored = load_network(arguments.checkpoint, architecture)
     _require_same_data(arguments, stored.get("architecture"), shape, dataset.classes)
+    device, group = device_from(arguments), join_processes()
     record = spectra_of_network(
-        model.to(device_from(arguments)),
+        model.to(device),
         trained.loss,
         examples,
         settings,
@@ -77,9 +89,14 @@ def run(arguments: argparse.Namespace, progress) -> None:
         batch_size=arguments.batch_size,
         operators=arguments.operators,
         columns={"dataset": arguments.dataset, "split": arguments.split},
+        memory=memory_from(arguments, device),
+        tf32=arguments.tf32,
+        save_every=arguments.save_every,
+        group=group,
         progress=progress,
     )
-    _show(arguments.output, record)
+    if leave_processes(group):
+        _show(arguments.output, record)
 
 
 def _require_same_data(arguments: argparse.Namespace, stored: dict | None, shape: tuple, classes: int) -> None:

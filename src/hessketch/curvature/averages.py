@@ -9,10 +9,11 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hessketch.curvature.losses import Loss, summed_loss
-from hessketch.curvature.memory import free_memory, is_out_of_memory
+from hessketch.curvature.memory import is_out_of_memory
 from hessketch.curvature.precision import arithmetic
 from hessketch.curvature.products import Batch, Pieces, loss_gradient
 from hessketch.errors import InputError
+from hessketch.linalg.memory import free_memory
 
 # Of the memory that is free, so much may hold graphs of batches: the rest is for the products and the algorithm.
 GRAPHS_SHARE = 0.5

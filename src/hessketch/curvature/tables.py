@@ -1,6 +1,7 @@
-"""A spectrum as long-format tables: density, Ritz values, eigenvalues of the deflation, bounds."""
+"""A spectrum as long-format tables: density, Ritz values, leading eigenvalues, bounds, sums."""
 
 import math
+from dataclasses import asdict
 
 import pandas
 
@@ -23,6 +24,7 @@ RITZ = {
     "residual_bound": "float64",
 }
 EIGENVALUES = {"rank": "int64", "eigenvalue": "float64", "residual_norm": "float64", "column_norm": "float64"}
+SUMS = {"quantity": "str", "value": "float64", "standard_error": "float64"}
 BOUNDS = {"deflated": "bool", "lower": "float64", "upper": "float64", "products": "int64", "seconds": "float64"}
 
 
@@ -71,7 +73,7 @@ def ritz_table(spectrum: Spectrum) -> pandas.DataFrame:
 
 
 def eigenvalues_table(spectrum: Spectrum) -> pandas.DataFrame:
-    """Eigenvalues of LOWRANKDEFLATION, signed, largest magnitude first; empty where nothing was deflated."""
+    """Leading eigenvalues, signed, largest magnitude first, with bounds; empty where none were asked for."""
     pairs = spectrum.pairs
     if pairs is None:
         return _frame([], EIGENVALUES)
@@ -81,7 +83,7 @@ def eigenvalues_table(spectrum: Spectrum) -> pandas.DataFrame:
 
 
 def bounds_table(spectrum: Spectrum, seconds: float = math.nan) -> pandas.DataFrame:
-    """Bounds of NORMALIZATION; products and seconds are those of the whole spectrum."""
+    """Bounds of the grid; products and seconds are those of the whole spectrum."""
     rows = [
         {
             "deflated": part.deflated,
@@ -95,11 +97,18 @@ def bounds_table(spectrum: Spectrum, seconds: float = math.nan) -> pandas.DataFr
     return _frame(rows, BOUNDS)
 
 
+def sums_table(spectrum: Spectrum) -> pandas.DataFrame:
+    """Trace, squared Frobenius norm and sum of magnitudes of the eigenvalues (quantities trace, ...)."""
+    rows = [{"quantity": name, **asdict(getattr(spectrum.sums, name))} for name in asdict(spectrum.sums)]
+    return _frame(rows, SUMS)
+
+
 def spectrum_tables(spectrum: Spectrum, seconds: float = math.nan) -> dict[str, pandas.DataFrame]:
-    """All four tables of one operator's spectrum, by name."""
+    """All five tables of one operator's spectrum, by name."""
     return {
         "density": density_table(spectrum),
         "ritz": ritz_table(spectrum),
         "eigenvalues": eigenvalues_table(spectrum),
         "bounds": bounds_table(spectrum, seconds),
+        "sums": sums_table(spectrum),
     }

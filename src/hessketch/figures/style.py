@@ -20,12 +20,28 @@ from hessketch.errors import InputError
 from hessketch.records import write_atomically
 
 _PALETTE = sns.color_palette("colorblind")
-COLOURS = {"hessian": _PALETTE[0], "ggn": _PALETTE[3], "residual": _PALETTE[2], "cross": _PALETTE[7]}
-NAMES = {"hessian": "Hessian", "ggn": "GGN", "residual": "residual", "cross": "cross term"}
+COLOURS = {
+    "hessian": _PALETTE[0],
+    "ggn": _PALETTE[3],
+    "residual": _PALETTE[2],
+    "second_moment": _PALETTE[4],
+    "gradient_covariance": _PALETTE[5],
+    "cross": _PALETTE[7],
+}
+NAMES = {
+    "hessian": "Hessian",
+    "ggn": "GGN",
+    "residual": "residual",
+    "second_moment": "second moment of gradients",
+    "gradient_covariance": "covariance of gradients",
+    "cross": "cross term",
+}
 MARKERS = {  # open and filled, so that one shows through where it lies on another
     "hessian": {"marker": "o", "markerfacecolor": "none", "markersize": 6},
     "ggn": {"marker": "s", "markersize": 3},
     "residual": {"marker": "^", "markersize": 4},
+    "second_moment": {"marker": "D", "markersize": 3},
+    "gradient_covariance": {"marker": "v", "markersize": 3},
     "cross": {"marker": "x", "markersize": 4},
 }
 DATASETS = {

@@ -26,7 +26,7 @@ class Eigenpairs:
     """Approximate eigenpairs of largest magnitude, by descending |value|; numbers in float64."""
 
     values: np.ndarray  # (rank,) Rayleigh quotients, with their sign
-    vectors: Tensor  # (p, rank) orthonormal columns, in the operator's dtype and on its device
+    vectors: Tensor | None  # (p, rank) orthonormal columns; None where no basis was kept to make them from
     residuals: np.ndarray  # (rank,) ||H q - value q||: an eigenvalue of H is at most so far from value
     paper_values: np.ndarray  # (rank,) ||H q||, the paper's eigenvalues, which have lost their sign
 

@@ -39,7 +39,8 @@ def average_curves(curves: Sequence[np.ndarray], bounds: Bounds, broadening: flo
     return Density(grid, stack.mean(axis=0), error, float(broadening * bounds.half_width))
 
 
-def _smoothed(pairs: Ritz, bounds: Bounds, points: int, sigma: float) -> np.ndarray:
+def smoothed(pairs: Ritz, bounds: Bounds, points: int, sigma: float) -> np.ndarray:
+    """Gaussians of standard deviation sigma, with the pairs' weights, on `points` even points of [-1, 1]."""
     distance = (np.linspace(-1, 1, points)[:, None] - bounds.to_unit(pairs.values)) / sigma
     kernel = np.exp(-(distance**2) / 2) / (sigma * np.sqrt(2 * np.pi))
     kernel[np.abs(distance) > np.sqrt(-2 * np.log(_NEGLIGIBLE))] = 0
@@ -61,4 +62,4 @@ def lanczos_density(ritz_list: Sequence[Ritz], bounds: Bounds, points: int = 102
     if points < steps:
         raise InputError(f"{points} grid points do not resolve {steps} Lanczos steps; give at least {steps} points")
     sigma = kernel_width(steps)
-    return average_curves([_smoothed(pairs, bounds, points, sigma) for pairs in ritz_list], bounds, sigma)
+    return average_curves([smoothed(pairs, bounds, points, sigma) for pairs in ritz_list], bounds, sigma)

@@ -1,6 +1,6 @@
 """Spectral density by the Kernel Polynomial Method: damped Chebyshev moments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.density import Density, average_curves
+from hessketch.linalg.lanczos import Ritz
 from hessketch.linalg.normalization import Bounds
 from hessketch.linalg.vectors import (
     Operator,
@@ -76,6 +77,22 @@ def _curve(moments: np.ndarray, points: int) -> np.ndarray:
     inside = np.clip(t, -1 + 1 / (points - 1), 1 - 1 / (points - 1))
     coefficients = np.concatenate([moments[:1], 2 * moments[1:]])
     return chebyshev.chebval(inside, coefficients) / (np.pi * np.sqrt(1 - inside**2))
+
+
+def kpm_density_of_ritz(
+    ritz_list: Sequence[Ritz], bounds: Bounds, moments: int = 256, points: int = 1024, damping: str = "jackson"
+) -> Density:
+    """`kpm_density` from Lanczos runs instead of products of its own.
+
+    A run of m steps gives the first 2m moments exactly, as sums over its Ritz values (Gauss quadrature); as many as
+    asked for are used, at most so many. All Ritz values must lie inside the bounds.
+    """
+    moments = min([moments, *(2 * len(pairs.values) for pairs in ritz_list)])
+    curves = []
+    for pairs in ritz_list:
+        found = chebyshev.chebvander(bounds.to_unit(pairs.values), moments - 1).T @ pairs.weights
+        curves.append(_curve(found * DAMPINGS[damping](moments), points))
+    return average_curves(curves, bounds, np.pi / moments)
 
 
 def kpm_density(

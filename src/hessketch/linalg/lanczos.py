@@ -21,6 +21,8 @@ from hessketch.linalg.vectors import (
 
 # A residual below this many roundings of the tridiagonal's norm is rounding: the Krylov space is exhausted.
 _BREAKDOWN_ROUNDINGS = 10
+# Converged values so close, relative to the largest, are copies: the square root of float32's rounding unit.
+GHOST_TOLERANCE = float(np.finfo(np.float32).eps) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def ritz(tridiagonal: Tridiagonal) -> Ritz:
     return Ritz(values, vectors[0] ** 2, np.abs(tridiagonal.off_diagonal[-1] * vectors[-1]))
 
 
-def merge_ghosts(pairs: Ritz, tolerance: float = float(np.finfo(np.float32).eps) ** 0.5) -> Ritz:
+def merge_ghosts(pairs: Ritz, tolerance: float = GHOST_TOLERANCE) -> Ritz:
     """Merges the copies of converged eigenvalues that Lanczos without reorthogonalisation makes.
 
     With delta = tolerance * max |value|: a Ritz value is converged when its residual is at most delta. Taken by

@@ -9,7 +9,7 @@ import pandas as pd
 from hessketch.config import runs_of
 from hessketch.records import read_record, read_table
 
-SPECTRUM_TABLES = ("density", "ritz", "eigenvalues", "bounds")
+SPECTRUM_TABLES = ("density", "ritz", "eigenvalues", "bounds", "sums")
 _FACTS = ("status", "diverged_at", "epochs", "n", "p", "classes", "wall_seconds", "peak_memory_mib")
 _RESULTS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -39,7 +39,7 @@ def collect_runs(config: Mapping[str, Any], results: Path) -> pd.DataFrame:
 
 
 def collect_spectra(config: Mapping[str, Any], results: Path) -> dict[str, pd.DataFrame]:
-    """The tables density, ritz, eigenvalues and bounds of every selected run and split, each as one."""
+    """The tables density, ritz, eigenvalues, bounds and sums of every selected run and split, each as one."""
     cells = dict.fromkeys(run.cell.path for run in runs_of(config))
     folders = [results / "spectra" / cell / split for cell in cells for split in config["spectrum"]["splits"]]
     tables = {}

@@ -10,7 +10,8 @@ import torch
 from hessketch.__main__ import main, parser
 from hessketch.records import read_record, read_table, write_tensors
 
-SMALL = ["--normalization-steps", "4", "--lanczos-steps", "12", "--deflation-iterations", "2", "--device", "cpu"]
+SMALL = ["--lanczos-steps", "12", "--deflation-rank", "4", "--device", "cpu"]
+PAPER = ["--method", "paper", "--normalization-steps", "4", "--lanczos-steps", "12", "--deflation-iterations", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_the_spectrum_of_a_checkpoint_averages_over_its_own_training_examples(ru
     assert "hessian: " in said and "residual" not in said.split("ggn: ")[0]
     for name in ("spectrum.pdf", "spectrum.png", "density.parquet", "ritz.parquet", "eigenvalues.parquet"):
         assert (tmp_path / name).stat().st_size > 0
-    weights = read_table(tmp_path / "ritz.parquet").groupby(["operator", "deflated"])["weight"].sum()
+    weights = read_table(tmp_path / "ritz.parquet").groupby(["operator", "deflated", "start_vector"])["weight"].sum()
     assert np.allclose(weights, 1)
 
 
@@ -101,6 +102,42 @@ def test_what_a_user_may_get_wrong_is_said_without_a_traceback(run_folder, tmp_p
         capsys, "train", "--dataset", "digits", "--network", "mlp", "--output", out, "--learning-rate", "0"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_the_papers_algorithms_are_one_flag_away_and_flags_of_another_method_are_refused(run_folder, tmp_path, capsys):
+    words = ["spectrum", "--checkpoint", str(run_folder / "model.safetensors"), "--dataset", "digits"]
+    main([*words, "--output", str(tmp_path / "paper"), "--operators", "ggn", "--device", "cpu", *PAPER])
+    record = read_record(tmp_path / "paper/record.json")
+    assert record["method"] == "paper" and record["settings"]["normalization_steps"] == 4
+    assert record["runs"]["ggn"]["products"] == 4 + 12 + 2 * 10 + 4 + 12
+    said = error(capsys, *words, "--output", str(tmp_path / "fast"), "--normalization-steps", "4")
+    assert "--normalization-steps belongs to method paper: leave it out, or give --method paper" in said
+    assert "a number of GiB" in error(capsys, *words, "--output", str(tmp_path / "x"), "--memory-gib", "much")
+
+
+def test_the_record_says_the_arithmetic_and_what_was_kept(run_folder, tmp_path):
+    words = ["spectrum", "--checkpoint", str(run_folder / "model.safetensors"), "--dataset", "digits", *SMALL]
+    main([*words, "--output", str(tmp_path / "a"), "--operators", "second_moment", "--tf32"])
+    main([*words, "--output", str(tmp_path / "b"), "--operators", "second_moment", "--memory-gib", "0"])
+    kept, streamed = (read_record(tmp_path / name / "record.json")["runs"]["second_moment"] for name in "ab")
+    assert kept["float32_products"] == "tf32 allowed" and streamed["float32_products"] == "ieee float32"
+    assert kept["deterministic"] and kept["batches_kept"] == 1 and streamed["batches_kept"] == 0
+    assert kept["reorthogonalization"] == "full, float32 basis on cpu"
+    assert streamed["reorthogonalization"].startswith("none, for want of memory")
+
+
+def test_two_processes_of_torchrun_write_the_tables_of_one(run_folder, tmp_path):
+    words = ["spectrum", "--checkpoint", str(run_folder / "model.safetensors"), "--dataset", "digits", *SMALL]
+    words += ["--operators", "hessian", "--threads", "1"]
+    main([*words, "--output", str(tmp_path / "one")])
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "hessketch"]
+    done = subprocess.run([*run, *words, "--output", str(tmp_path / "two")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("hessian: ") == 1
+    records = [read_record(tmp_path / name / "record.json") for name in ("one", "two")]
+    assert [record["processes"] for record in records] == [1, 2] and records[1]["n"] == 60
+    one, two = (read_table(tmp_path / name / "eigenvalues.parquet")["eigenvalue"] for name in ("one", "two"))
+    assert two.to_numpy() == pytest.approx(one.to_numpy(), rel=1e-4)
 
 
 @pytest.mark.parametrize(

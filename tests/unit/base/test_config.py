@@ -7,14 +7,23 @@ import struct
 import subprocess
 import sys
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
-from hessketch.config import config_problems, data_problems, fill_defaults, folder_problems, runs_of
+from hessketch.config import (
+    LANCZOS_STEPS,
+    METHOD_KEYS,
+    config_problems,
+    data_problems,
+    fill_defaults,
+    folder_problems,
+    runs_of,
+)
 from hessketch.curvature.losses import LOSSES
-from hessketch.linalg.spectrum import SpectrumSettings
+from hessketch.linalg.methods import METHODS
 from hessketch.networks.layers import NORMS
 from hessketch.networks.registry import NETWORKS
 from hessketch.runs import Run
@@ -90,13 +99,22 @@ def test_a_sound_config_has_no_problem():
         ("datasets.digits.epochs", "1e2", "YAML reads 1e2 as text, write 100; allowed: a whole number"),
         ("datasets.digits.learning_rates", ["1e-9"], "YAML reads 1e-9 as text, write 1.0e-09; allowed"),
         ("datasets.digits.learning_rates", [float("inf")], r"learning_rates\[0\]: inf is float; allowed: a number"),
-        ("spectrum.margin", float("nan"), "spectrum.margin: nan is float; allowed: a number at least 0"),
+        ("training.weight_decay", float("nan"), "training.weight_decay: nan is float; allowed: a number at least 0"),
         ("seeds", [True], r"seeds\[0\]: True is bool; allowed: a whole number at least 0"),
         ("networks", 5, "networks: 5 is int; allowed: a list"),
         ("training.checkpoint_epochs", 5, "training.checkpoint_epochs: 5 is int; allowed: a list"),
         ("training.momentum", 1, "training.momentum: 1 given; allowed: a number at least 0 below 1"),
         ("training.checkpoint_epochs", [3], "checkpoint_epochs: 3 is beyond the 2 epochs of datasets.digits"),
-        ("spectrum.grid_points", 100, "spectrum.grid_points: 100 given; allowed: at least as many as the 256"),
+        ("spectrum.grid_points", 30, "spectrum.grid_points: 30 given; allowed: at least as many as the 48"),
+        ("spectrum.lanczos_steps", 2000, "spectrum.grid_points: 1024 given; allowed: at least as many as the 2000"),
+        ("spectrum.max_steps", 20, "spectrum.max_steps: 20 given; allowed: at least as many as the 48 lanczos_steps"),
+        ("spectrum.margin", 0.1, "spectrum.margin: belongs to method paper, here is fast; remove it, or write method"),
+        (
+            "spectrum",
+            {"method": "paper", "tolerance": 0.1},
+            "spectrum.tolerance: belongs to method fast, here is paper",
+        ),
+        ("spectrum.method", "quick", "spectrum.method: 'quick' is unknown; allowed: one of fast, paper"),
         ("spectrum.kpm_moments", 1, "spectrum.kpm_moments: 1 .*; allowed: 0 or a whole number at least 2"),
         ("losses", ["hinge"], "losses.0.: 'hinge' is unknown; allowed: one of cross_entropy"),
         ("datasets", {}, "datasets: empty"),
@@ -158,12 +176,20 @@ def test_the_schema_knows_the_names_and_defaults_of_the_package():
     assert network["norm"]["enum"] == list(NORMS)
     assert SCHEMA["properties"]["losses"]["items"]["enum"] == list(LOSSES)
     filled = fill_defaults(SOUND, SCHEMA)
-    training, spectrum = TrainingSettings(), SpectrumSettings()
+    training = TrainingSettings()
     for key, value in filled["training"].items():
         assert key == "checkpoint_epochs" or value == getattr(training, key), key
-    for key, value in filled["spectrum"].items():
-        if key not in ("method", "splits", "batch_size", "deflation_rank"):
-            assert value == getattr(spectrum, key), key
+    spectrum = SCHEMA["properties"]["spectrum"]["properties"]
+    assert spectrum["method"]["enum"] == list(METHODS) and spectrum["method"]["default"] == next(iter(METHODS))
+    for method, settings in METHODS.items():
+        names = {field.name for field in fields(settings)} - {"top", "deflation_rank"}
+        assert LANCZOS_STEPS[method] == settings().lanczos_steps
+        assert set(METHOD_KEYS[method]) == names - {f.name for m in METHODS if m != method for f in fields(METHODS[m])}
+        for name in names:
+            default, text = getattr(settings(), name), spectrum[name]["description"]
+            shown = str(default).lower() if isinstance(default, bool) else str(default)
+            assert filled["spectrum"].get(name, default) == default, name
+            assert name in filled["spectrum"] or re.search(rf"default [^()]*\b{re.escape(shown)}\b", text), (name, text)
 
 
 def test_filling_defaults_leaves_the_given_config_alone():

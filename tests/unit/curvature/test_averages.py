@@ -7,9 +7,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from hessketch.curvature import averages
 from hessketch.curvature.losses import LOSSES
-from hessketch.curvature.memory import free_memory, saved_tensors, storage_bytes
+from hessketch.curvature.memory import saved_tensors, storage_bytes
 from hessketch.curvature.operators import ComponentOperators, CurvatureOperator, second_moment
 from hessketch.errors import InputError, NotFiniteError
+from hessketch.linalg.memory import free_memory
 from hessketch.networks.registry import build_network
 
 NAMES = ("hessian", "ggn", "residual", "second_moment", "gradient_covariance")

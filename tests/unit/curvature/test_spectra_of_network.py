@@ -10,14 +10,16 @@ from torch.func import hessian as dense_hessian
 from hessketch.checkpoints import Architecture, save_model
 from hessketch.curvature.job import load_network, spectra_of_network
 from hessketch.curvature.losses import cross_entropy
+from hessketch.curvature.resume import LanczosStore
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError
-from hessketch.linalg.spectrum import SpectrumSettings
+from hessketch.linalg.fast_spectrum import FastSettings
+from hessketch.linalg.paper_spectrum import PaperSettings
 from hessketch.networks.registry import build_network
 from hessketch.progress import Progress
 from hessketch.records import read_record, read_table
 
-SETTINGS = SpectrumSettings(
+SETTINGS = PaperSettings(
     normalization_steps=8, lanczos_steps=40, grid_points=64, deflation_rank=3, deflation_iterations=60,
     kpm_moments=6, reorthogonalize=True, start_vectors=2,
 )  # fmt: skip
@@ -79,6 +81,56 @@ def test_tables_name_operator_n_p_and_classes_and_the_residual_is_not_deflated(m
     assert read_record(tmp_path / "record.json")["weights"] == record["weights"]
 
 
+FAST = FastSettings(top=3, lanczos_steps=20, grid_points=64, kpm_moments=6, start_vectors=2)
+
+
+def test_method_fast_writes_the_same_tables_with_the_exact_eigenvalues(model, examples, tmp_path):
+    record = spectra_of_network(model, "cross_entropy", examples, FAST, tmp_path, seed=5)
+    exact = np.linalg.eigvalsh(dense(model, examples))
+    eigenvalues = read_table(tmp_path / "eigenvalues.parquet").query("operator == 'hessian'")
+    top = exact[np.argsort(-np.abs(exact))][:3]
+    assert (np.abs(eigenvalues["eigenvalue"].to_numpy() - top) <= eigenvalues["residual_norm"] + 1e-12).all()
+    assert set(read_table(tmp_path / "eigenvalues.parquet")["operator"]) == {"hessian", "ggn"}
+    sums = read_table(tmp_path / "sums.parquet").query("operator == 'hessian'").set_index("quantity")
+    for quantity, value in (("trace", exact.sum()), ("frobenius_squared", (exact**2).sum())):
+        assert abs(sums.loc[quantity, "value"] - value) <= 4 * sums.loc[quantity, "standard_error"] + 1e-9
+    assert record["method"] == "fast" and record["runs"]["hessian"]["products"] < 2 * 43
+    assert set(read_table(tmp_path / "density.parquet")["estimator"]) == {"lanczos", "kpm"}
+
+
+def _distribution(density, at):
+    x, phi = density["eigenvalue"].to_numpy(), density["density"].to_numpy()
+    return np.interp(at, x, np.concatenate([[0.0], np.cumsum(np.diff(x) * (phi[1:] + phi[:-1]) / 2)]))
+
+
+def test_both_methods_draw_the_same_spectrum_within_their_errors(model, examples, tmp_path):
+    """Distribution functions of the density, raw and deflated, and the eigenvalues taken out."""
+    kinds = {
+        "paper": PaperSettings(
+            normalization_steps=30, lanczos_steps=30, deflation_rank=3, deflation_iterations=60, rayleigh_ritz=True,
+            reorthogonalize=True, start_vectors=20,
+        ),
+        "fast": FastSettings(top=3, lanczos_steps=30, start_vectors=20),
+    }  # fmt: skip
+    exact = np.linalg.eigvalsh(dense(model, examples))
+    tables = {}
+    for name, settings in kinds.items():
+        spectra_of_network(model, "cross_entropy", examples, settings, tmp_path / name, seed=5, operators=["hessian"])
+        tables[name] = {t: read_table(tmp_path / f"{name}/{t}.parquet") for t in ("density", "eigenvalues")}
+    found = [tables[name]["eigenvalues"] for name in kinds]
+    apart = np.abs(found[0]["eigenvalue"] - found[1]["eigenvalue"])
+    assert (apart <= found[0]["residual_norm"] + found[1]["residual_norm"]).all()
+    for deflated in (False, True):
+        curves = [tables[name]["density"].query(f"deflated == {deflated}") for name in kinds]
+        steps = np.sort(np.append(exact if not deflated else exact[np.argsort(-np.abs(exact))][3:], 0.0))
+        widest = np.argsort(np.diff(steps))[-4:]  # where the exact distribution is flat, kernels blur the least
+        at = (steps[widest] + steps[widest + 1]) / 2
+        one, two = (_distribution(curve, at) for curve in curves)
+        share = two * (1 - two)
+        error = np.sqrt(2 / (len(exact) + 2) * share / 20) * np.sqrt(2)  # of a share, 20 vectors in each method
+        assert (np.abs(one - two) <= 4 * error + 0.01).all(), (deflated, one, two, error)
+
+
 class Killed(Exception):
     pass
 
@@ -114,6 +166,54 @@ def test_a_killed_job_resumes_at_the_operator_it_was_in_and_gives_the_same_table
         tables = [read_table(tmp_path / f"{folder}/{name}.parquet") for folder in ("undisturbed", "killed")]
         assert tables[0].equals(tables[1])
     assert not (tmp_path / "killed/partial").exists()
+
+
+class KilledAfter(KilledIn):
+    """Killed after so many products of the GGN."""
+
+    def __init__(self, products):
+        super().__init__("ggn")
+        self.products = products
+
+    def stage(self, name):
+        def report(done, total):
+            if name.startswith("ggn") and done == self.products:
+                raise Killed
+
+        return report
+
+
+@pytest.mark.parametrize("products", [5, 17, 33])
+def test_a_killed_lanczos_run_goes_on_where_it_was_bit_for_bit(model, examples, tmp_path, products):
+    options = {"seed": 5, "save_every": 0.0}
+    spectra_of_network(model, "cross_entropy", examples, FAST, tmp_path / "undisturbed", **options)
+    with pytest.raises(Killed):
+        spectra_of_network(
+            model, "cross_entropy", examples, FAST, tmp_path / "killed", progress=KilledAfter(products), **options
+        )
+    assert list((tmp_path / "killed/partial/ggn").glob("start*/state.safetensors"))
+    counted = KilledIn("nothing")
+    seen = []
+    counted.stage = lambda name: lambda done, total: seen.append((name, done))
+    spectra_of_network(model, "cross_entropy", examples, FAST, tmp_path / "killed", progress=counted, **options)
+    first = next(done for name, done in seen if name.startswith("ggn"))
+    assert first >= min(products, 20)
+    for name in ("density", "ritz", "eigenvalues", "sums"):
+        tables = [read_table(tmp_path / f"{folder}/{name}.parquet") for folder in ("undisturbed", "killed")]
+        assert tables[0].equals(tables[1]), name
+    assert not (tmp_path / "killed/partial").exists()
+
+
+def test_a_damaged_or_foreign_state_of_lanczos_is_set_aside(tmp_path):
+    store = LanczosStore(tmp_path / "run", "task", 0.0)
+    store.save([torch.ones(2, 3)], {"scalars": torch.zeros(1)})
+    assert LanczosStore(tmp_path / "run", "task", 0.0).load()[0][0].shape == (2, 3)
+    assert LanczosStore(tmp_path / "run", "another", 0.0).load() is None
+    assert not (tmp_path / "run").exists()
+    store.save([torch.ones(2, 3)], {"scalars": torch.zeros(1)})
+    path = tmp_path / "run/vectors00001.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+    assert LanczosStore(tmp_path / "run", "task", 0.0).load() is None
 
 
 def test_what_another_network_or_other_data_left_behind_is_not_resumed(model, examples, tmp_path):

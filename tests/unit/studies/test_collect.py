@@ -32,7 +32,7 @@ def results(tmp_path):
             write_record({"run": run.path}, tmp_path / f"selected/{run.cell.path}/selection.json")
             for split in ("train", "test"):
                 folder = tmp_path / f"spectra/{run.cell.path}/{split}"
-                for table in ("density", "ritz", "bounds"):
+                for table in ("density", "ritz", "bounds", "sums"):
                     write_table(
                         pd.DataFrame({**run.identity(), "split": split, "x": [1.0, 2.0]}), folder / f"{table}.parquet"
                     )
@@ -58,6 +58,6 @@ def test_a_diverged_run_has_no_accuracy_but_its_cost(results):
 
 def test_spectra_of_all_cells_and_splits_stand_in_one_table_each(results):
     tables = collect_spectra(CONFIG, results)
-    assert set(tables) == {"density", "ritz", "eigenvalues", "bounds"}
+    assert set(tables) == {"density", "ritz", "eigenvalues", "bounds", "sums"}
     assert len(tables["ritz"]) == 2 * 2 * 2
     assert len(tables["eigenvalues"]) == 0 and tables["eigenvalues"]["rank"].dtype == "int64"

@@ -6,10 +6,10 @@ import torch
 from known_spectra import Counted, generator, integral, rotated
 
 from hessketch.errors import InputError, NotFiniteError
-from hessketch.linalg.spectrum import SpectrumSettings, paper_spectrum, products_needed
+from hessketch.linalg.paper_spectrum import PaperSettings, paper_spectrum, products_needed
 
 VALUES = np.concatenate([np.linspace(-1, 1, 150), [20.0, 15.0, -12.0]])
-SETTINGS = SpectrumSettings(
+SETTINGS = PaperSettings(
     normalization_steps=20,
     lanczos_steps=40,
     grid_points=512,
@@ -36,8 +36,8 @@ def spectrum(operator, told):
 
 
 def test_the_default_settings_are_the_papers():
-    assert products_needed(SpectrumSettings()) == 64 + 256
-    ten_classes = SpectrumSettings(deflation_rank=10)
+    assert products_needed(PaperSettings()) == 64 + 256
+    ten_classes = PaperSettings(deflation_rank=10)
     assert products_needed(ten_classes) == 64 + 256 + 10 * 256 + 64 + 256
 
 
@@ -82,14 +82,14 @@ def test_the_kpm_density_is_of_the_raw_operator(spectrum):
 
 
 def test_without_deflation_and_kpm_there_is_the_raw_part_only():
-    spectrum = paper_spectrum(rotated(VALUES), SpectrumSettings(normalization_steps=9, lanczos_steps=20), generator())
+    spectrum = paper_spectrum(rotated(VALUES), PaperSettings(normalization_steps=9, lanczos_steps=20), generator())
     assert len(spectrum.parts) == 1
     assert spectrum.pairs is None and spectrum.kpm is None
     assert spectrum.products == 29
 
 
 def test_a_seed_repeats_the_spectrum():
-    settings = SpectrumSettings(normalization_steps=9, lanczos_steps=20, deflation_rank=2, deflation_iterations=5)
+    settings = PaperSettings(normalization_steps=9, lanczos_steps=20, deflation_rank=2, deflation_iterations=5)
     first, same, other = (paper_spectrum(rotated(VALUES), settings, generator(seed)) for seed in (1, 1, 2))
     for a, b in zip(first.parts, same.parts, strict=True):
         assert np.array_equal(a.density.density, b.density.density)
@@ -101,7 +101,7 @@ def test_reorthogonalisation_leaves_no_ghosts():
     matrix = rotated(np.concatenate([np.linspace(0, 1, 97), [30.0, 60.0, 100.0]]), dtype=torch.float32)
     above = []
     for reorthogonalize in (False, True):
-        settings = SpectrumSettings(lanczos_steps=90, reorthogonalize=reorthogonalize)
+        settings = PaperSettings(lanczos_steps=90, reorthogonalize=reorthogonalize)
         pairs = paper_spectrum(matrix, settings, generator()).parts[0].ritz[0]
         above.append((pairs.values > 10).sum())
     assert above[0] > 3
@@ -112,7 +112,7 @@ def test_lanczos_that_ends_early_still_reports_the_end():
     told = []
     spectrum = paper_spectrum(
         torch.eye(5, dtype=torch.float64),
-        SpectrumSettings(kpm_moments=2, start_vectors=2),
+        PaperSettings(kpm_moments=2, start_vectors=2),
         generator(),
         lambda *numbers: told.append(numbers),
     )
@@ -124,7 +124,7 @@ def test_lanczos_that_ends_early_still_reports_the_end():
 
 
 def test_a_zero_operator_has_a_spectrum():
-    settings = SpectrumSettings(deflation_rank=2, deflation_iterations=3)
+    settings = PaperSettings(deflation_rank=2, deflation_iterations=3)
     spectrum = paper_spectrum(torch.zeros(6, 6), settings, generator())
     assert spectrum.pairs.values.tolist() == [0, 0]
     assert [part.ritz[0].values.tolist() for part in spectrum.parts] == [[0], [0]]
@@ -158,9 +158,9 @@ def test_products_that_are_not_finite_name_algorithm_and_step(bad_from, message)
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        SpectrumSettings(**settings)
+        PaperSettings(**settings)
 
 
 def test_a_bad_margin_is_refused():
     with pytest.raises(InputError, match="margin"):
-        paper_spectrum(torch.eye(3), SpectrumSettings(margin=-1.0), generator())
+        paper_spectrum(torch.eye(3), PaperSettings(margin=-1.0), generator())

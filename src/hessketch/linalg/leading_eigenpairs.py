@@ -1,0 +1,139 @@
+"""Eigenpairs of largest magnitude by Lanczos, as many as asked for, each with its bound."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hessketch.linalg.basis import Basis
+from hessketch.linalg.deflation import Eigenpairs
+from hessketch.linalg.krylov import KrylovRun, RunStore, krylov_run, leading
+from hessketch.linalg.memory import free_memory
+from hessketch.linalg.vectors import (
+    Operator,
+    ProgressCallback,
+    dimension,
+    random_unit_vector,
+    require_at_least,
+)
+
+# Of the memory that is free, so much may hold the basis.
+BASIS_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """When a run may stop."""
+
+    count: int  # leading pairs that must converge
+    tolerance: float  # of their residuals, relative to the eigenvalue
+    least_steps: int
+    max_steps: int
+
+    @property
+    def expected_steps(self) -> int:
+        """Steps that such a run has taken on trained networks, generously."""
+        return max(self.least_steps, 6 * self.count + 20)
+
+
+@dataclass(frozen=True)
+class LeadingEigenpairs:
+    """Eigenpairs of largest magnitude, descending."""
+
+    values: np.ndarray  # (k,) float64, with their sign
+    residuals: np.ndarray  # (k,) bounds: an eigenvalue lies within each of its value
+    vectors: Tensor | None  # (p, k) orthonormal columns; None when no basis was kept
+    converged: bool  # whether as many as were asked for have converged; else k is less
+    products: int
+    reorthogonalization: str
+
+
+class Room:
+    """Where Lanczos vectors are kept: on the operator's device, on the host, or nowhere."""
+
+    def __init__(self, operator: Operator, wanted: Wanted, memory: int | None, precision: torch.dtype | None = None):
+        self.dtype = precision or operator.dtype
+        self.size = dimension(operator)
+        each = self.size * self.dtype.itemsize
+        self.place, self.capacity = None, 0
+        for place in dict.fromkeys([torch.device(operator.device), torch.device("cpu")]):
+            limit = free_memory(place) * BASIS_SHARE if memory is None else memory
+            if limit >= min(wanted.expected_steps, self.size) * each:
+                self.place, self.capacity = place, int(limit // each)
+                break
+
+    def basis(self) -> Basis | None:
+        return None if self.place is None else Basis(self.size, self.dtype, self.place)
+
+    def steps(self, wanted: Wanted) -> int:
+        """Steps that a run may take."""
+        return wanted.max_steps if self.place is None else min(wanted.max_steps, self.capacity)
+
+    def describe(self) -> str:
+        if self.place is None:
+            return "none, for want of memory: copies of converged eigenvalues were merged"
+        return f"full, {str(self.dtype).removeprefix('torch.')} basis on {self.place.type}"
+
+
+def leading_eigenpairs(
+    operator: Operator,
+    count: int,
+    generator: torch.Generator,
+    *,
+    tolerance: float = 1e-3,
+    max_steps: int = 1000,
+    memory: int | None = None,
+    store: RunStore | None = None,
+    progress: ProgressCallback | None = None,
+) -> LeadingEigenpairs:
+    """The `count` eigenpairs of largest magnitude by Lanczos, until each residual is within tolerance * |value|.
+
+    Takes as many products as steps; keeps a basis of steps vectors within `memory` bytes (default half of what is
+    free), without room for one only values, copies merged. `count` beyond p is clipped to p. A multiple eigenvalue is
+    found once: a single start vector has one direction of its eigenspace only (`fast_spectrum` with several start
+    vectors finds the others). Raises as `krylov_run`.
+    """
+    require_at_least(1, count=count, max_steps=max_steps)
+    start, wanted = random_unit_vector(operator, generator), Wanted(count, tolerance, 1, max_steps)
+    room = Room(operator, wanted, memory)
+    run, found = leading_run(operator, wanted, room, start, generator, store, progress)
+    pairs = ritz_pairs(run, found)
+    vectors = None if pairs.vectors is None else pairs.vectors.to(dtype=operator.dtype, device=operator.device)
+    done = len(found) == min(count, dimension(operator))
+    return LeadingEigenpairs(pairs.values, pairs.residuals, vectors, done, run.steps, room.describe())
+
+
+def leading_run(
+    operator: Operator,
+    wanted: Wanted,
+    room: Room,
+    start: Tensor,
+    generator: torch.Generator,
+    store: RunStore | None,
+    progress: ProgressCallback | None,
+) -> tuple[KrylovRun, np.ndarray]:
+    """A run until the wanted pairs have converged, and the indices of those that did."""
+    count = min(wanted.count, dimension(operator))
+
+    def found(run: KrylovRun) -> np.ndarray:
+        return leading(run.ritz(), count, wanted.tolerance, run.rounding)
+
+    run = krylov_run(
+        operator,
+        start,
+        room.steps(wanted),
+        stop=lambda run: run.steps >= wanted.least_steps and len(found(run)) == count,
+        generator=generator,
+        basis=room.basis(),
+        store=store,
+        progress=progress,
+    )
+    return run, found(run)
+
+
+def ritz_pairs(run: KrylovRun, found: np.ndarray) -> Eigenpairs:
+    pairs = run.ritz()
+    vectors = run.basis.combine(run.eigenpairs()[1][:, found]) if run.basis is not None else None
+    values, residuals = pairs.values[found], pairs.residuals[found]
+    return Eigenpairs(values, vectors, residuals, np.hypot(values, residuals))
