@@ -9,7 +9,6 @@ autograd's graph of the Hessian offers as well, costs 1.2 to 1.6 gradients.
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,31 +18,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.weak import WeakIdKeyDictionary
 
+from hessketch.curvature.fusion import Operation, Slot, fused
+
 
 class TangentsUnsupported(RuntimeError):
     """An operation of the network has no forward mode, or writes tangents into something kept."""
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """The place of a tensor that depends on the direction."""
-
-    number: int
-
-
-@dataclass
-class _Operation:
-    function: Callable
-    arguments: list[Any]  # constants, and slots in place of tensors that depend on the direction
-    structure: Any  # of args and kwargs, for tree_unflatten
-    results: list[int | None]  # slot of each result
-    finished: list[int]  # slots that no later operation reads
-
-
 class TangentTape:
     """Operations on tangents of one evaluation of a network, to be played for other directions."""
 
-    def __init__(self, operations: list[_Operation], inputs: int, slots: int, output: int | None):
+    def __init__(self, operations: list[Operation], inputs: int, slots: int, output: int | None):
         self._operations, self._inputs, self._slots, self._output = operations, inputs, slots, output
 
     def constants(self) -> list[Tensor]:
@@ -57,7 +42,7 @@ class TangentTape:
         values: list[Tensor | None] = [None] * self._slots
         values[: self._inputs] = direction
         for operation in self._operations:
-            arguments = [values[a.number] if isinstance(a, _Slot) else a for a in operation.arguments]
+            arguments = [values[a.number] if isinstance(a, Slot) else a for a in operation.arguments]
             args, kwargs = tree_unflatten(arguments, operation.structure)
             results = operation.function(*args, **kwargs)
             del arguments, args, kwargs
@@ -74,14 +59,16 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, direction: Sequence[Tensor]):
         super().__init__()
-        self.operations: list[_Operation] = []
+        self.operations: list[Operation] = []
         self.slots: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.kinds: dict[int, tuple[torch.Size, torch.dtype]] = {}
         self.count = 0
         for tangent in direction:
             self._new_slot(tangent)
 
     def _new_slot(self, tensor: Tensor) -> int:
         self.slots[tensor] = self.count
+        self.kinds[self.count] = tensor.shape, tensor.dtype
         self.count += 1
         return self.count - 1
 
@@ -89,16 +76,18 @@ class _Recorder(TorchDispatchMode):
         flat, structure = tree_flatten((args, kwargs or {}))
         arguments = [self._argument(a) for a in flat]
         results = function(*args, **(kwargs or {}))
-        if any(isinstance(a, _Slot) for a in arguments):
+        if any(isinstance(a, Slot) for a in arguments):
             self._require_no_constant_is_written(function, args, kwargs or {})
-            self.operations.append(_Operation(function, arguments, structure, self._results(results), []))
+            found = self._results(results)
+            if any(slot is not None for slot in found):  # else a mere question, such as about a shape
+                self.operations.append(Operation(function, arguments, structure, found))
         return results
 
     def _argument(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
         slot = self.slots.get(value)
-        return value.detach() if slot is None else _Slot(slot)
+        return value.detach() if slot is None else Slot(slot)
 
     def _results(self, results: Any) -> list[int | None]:
         """A slot for each result; one that is an argument written in place keeps its slot."""
@@ -116,16 +105,15 @@ class _Recorder(TorchDispatchMode):
                 raise TangentsUnsupported(f"{function} writes a tangent into a tensor that is kept")
 
     def tape(self, inputs: int, output: Tensor | None) -> TangentTape:
-        last: dict[int, int] = {}
-        for i, operation in enumerate(self.operations):
-            read = [a.number for a in operation.arguments if isinstance(a, _Slot)]
-            for slot in [*read, *(s for s in operation.results if s is not None)]:
-                last[slot] = i
-        end = None if output is None else self.slots[output]
+        if output is None:
+            return TangentTape([], inputs, self.count, None)
+        end = self.slots[output]
+        operations = fused(self.operations, self.kinds, end)
+        last = {slot: i for i, o in enumerate(operations) for slot in [*o.slots(), *o.results] if slot is not None}
         for slot, i in last.items():
             if slot != end:
-                self.operations[i].finished.append(slot)
-        return TangentTape(self.operations, inputs, self.count, end)
+                operations[i].finished.append(slot)
+        return TangentTape(operations, inputs, self.count, end)
 
 
 def record_tangents(

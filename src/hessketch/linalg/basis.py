@@ -16,8 +16,10 @@ class Basis:
     projections on the processor.
     """
 
-    def __init__(self, size: int, dtype: torch.dtype, place: torch.device | str):
+    def __init__(self, size: int, dtype: torch.dtype, place: torch.device | str, most: int | None = None):
+        """Takes no memory for more than `most` vectors (default: p)."""
         self.size, self.dtype, self.place = size, dtype, torch.device(place)
+        self._most = size if most is None else most
         self._blocks: list[Tensor] = []
         self._count = 0
 
@@ -28,7 +30,8 @@ class Basis:
         """Keeps a unit vector (p,), rounded to the basis's precision."""
         row = self._count % _ROWS
         if row == 0:
-            self._blocks.append(torch.empty(_ROWS, self.size, dtype=self.dtype, device=self.place))
+            rows = min(_ROWS, self._most - self._count)
+            self._blocks.append(torch.empty(rows, self.size, dtype=self.dtype, device=self.place))
         self._blocks[-1][row] = vector
         self._count += 1
 

@@ -12,7 +12,7 @@ eigenvalues that a single vector cannot see.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from hessketch.errors import InputError
 from hessketch.linalg.deflation import Eigenpairs
 from hessketch.linalg.density import average_curves, kernel_width, smoothed
 from hessketch.linalg.kpm import kpm_density_of_ritz
-from hessketch.linalg.krylov import KrylovRun, RunStore, krylov_run, leading
+from hessketch.linalg.krylov import KrylovRun, RunStore, krylov_run, leading, same_eigenvalue
 from hessketch.linalg.lanczos import Ritz
 from hessketch.linalg.leading_eigenpairs import Room, Wanted, leading_run, ritz_pairs
 from hessketch.linalg.normalization import Bounds, bounds_of_ritz
@@ -87,17 +87,33 @@ class _Known:
 
     pairs: Eigenpairs
     taken: np.ndarray  # (k,) bool: out of the measures; False for one that stands for many copies
-    rests: list[Ritz]  # of start vectors, weights of sum 1
-    last: Ritz | None = None  # the whole measure of the last start vector
+    rests: list[Ritz] = field(default_factory=list)  # of start vectors, weights of sum 1
+    whole: list[Ritz] = field(default_factory=list)  # the measures of those that saw the whole space, with the pairs
+
+    def add_measure(self, measure: Ritz) -> None:
+        """Another start vector in the whole space, run without a basis."""
+        self.whole.append(measure)
+        self._add_rest(_without(measure, _copies(measure, self.pairs).any(axis=1)))
+
+    def _add_rest(self, rest: Ritz | None) -> None:
+        if rest is not None:
+            self.rests.append(rest)  # else the vector saw nothing but the pairs
+
+    def _take_out(self, values: np.ndarray, residuals: np.ndarray) -> None:
+        """Eigenvalues that a later vector added: the vectors before may have seen them among the rest."""
+        rests, self.rests = self.rests, []
+        for rest in rests:
+            self._add_rest(_without(rest, same_eigenvalue(rest, values, residuals).any(axis=1)))
 
     def add(self, run: KrylovRun, found: np.ndarray, dimension: int) -> None:
         """The pairs that a run found, and the measure of its start vector without them."""
-        new, measure = ritz_pairs(run, found), run.ritz()
-        taken = dimension * measure.weights[found] <= _IMPLAUSIBLE_WEIGHT
-        rest = _without(measure, found[taken])
-        if rest is not None:
-            self.rests.append(rest)  # else the vector saw nothing but these pairs
-        self.last = measure
+        new, measure = ritz_pairs(run, found), run.measure()
+        if len(self.pairs.values) == 0:
+            self.whole.append(measure)
+        nodes = np.arange(run.steps)[:, None] == found if run.basis is not None else _copies(measure, new)
+        taken = dimension * (measure.weights @ nodes) <= _IMPLAUSIBLE_WEIGHT
+        self._take_out(new.values[taken], new.residuals[taken])
+        self._add_rest(_without(measure, nodes[:, taken].any(axis=1)))
         old = self.pairs
         order = np.argsort(-np.abs(np.concatenate([old.values, new.values])), kind="stable")
         both = (np.concatenate(columns)[order] for columns in (
@@ -112,19 +128,26 @@ class _Known:
 
 
 def _without(measure: Ritz, nodes: np.ndarray) -> Ritz | None:
-    """The measure less some nodes, weights of sum 1; None when nothing is left."""
-    left = np.setdiff1d(np.arange(len(measure.values)), nodes)
-    weights = measure.weights[left]
+    """The measure less some nodes (m,) bool, weights of sum 1; None when nothing is left."""
+    weights = measure.weights[~nodes]
     total = weights.sum()
-    if len(left) == 0 or total <= np.finfo(np.float32).eps:
+    if total <= np.finfo(np.float32).eps:
         return None
-    return Ritz(measure.values[left], weights / total, measure.residuals[left])
+    return Ritz(measure.values[~nodes], weights / total, measure.residuals[~nodes])
 
 
-def _joined(rest: Ritz, share: float, values: np.ndarray, residuals: np.ndarray) -> Ritz:
+def _copies(measure: Ritz, pairs: Eigenpairs) -> np.ndarray:
+    """Nodes of a run without a basis that are one of the eigenvalues (m, k) bool: its copies, or else the nearest."""
+    distance = np.abs(measure.values[:, None] - pairs.values)
+    nearest = (distance == distance.min(axis=0)) & (distance <= measure.residuals[:, None] + pairs.residuals)
+    return same_eigenvalue(measure, pairs.values, pairs.residuals) | nearest
+
+
+def _joined(rest: Ritz | None, share: float, values: np.ndarray, residuals: np.ndarray) -> Ritz:
     """The rest with that share of all mass, and the given values with equal parts of the remainder; ascending."""
     if len(values) == 0:
         return rest
+    rest = rest or Ritz(*np.empty((3, 0)))
     weights = np.concatenate([rest.weights * share, np.full(len(values), (1 - share) / len(values))])
     all_values = np.concatenate([rest.values, values])
     order = np.argsort(all_values, kind="stable")
@@ -156,7 +179,7 @@ def fast_spectrum(
     p = dimension(operator)
     meter = _Meter(settings.lanczos_steps, settings.start_vectors, progress or no_progress)
     seeds = torch.randint(2**62, (settings.start_vectors,), generator=generator).tolist()
-    known = _Known(_NO_PAIRS, np.zeros(0, bool), [])
+    known = _Known(_NO_PAIRS, np.zeros(0, bool))
     wanted = Wanted(settings.top, settings.tolerance, settings.lanczos_steps, settings.max_steps)
     precision = None if settings.basis_precision == "same" else getattr(torch, settings.basis_precision)
     room, unconverged, norm = Room(operator, wanted, memory, precision), 0, 0.0
@@ -167,7 +190,9 @@ def fast_spectrum(
         if number == 0 or room.place is None:
             run, found = leading_run(operator, wanted, room, start, own, store, meter.run)
             if run.steps == p and run.basis is not None:
-                return _exact(run, found, settings, meter, room)
+                meter.finished(run.steps)
+                taken = np.isin(np.arange(p), found)
+                return _exact(run.ritz(), taken, ritz_pairs(run, found), settings, meter, room)
         else:
             run, found = _further_run(operator, wanted, room, start, own, known.pairs, norm, store, meter.run)
         if number == 0:
@@ -175,8 +200,10 @@ def fast_spectrum(
         if number == 0 or room.place is not None:
             known.add(run, found, p)
         else:
-            known.rests.append(_away_from(run.ritz(), known.pairs) or run.ritz())
+            known.add_measure(run.measure())
         meter.finished(run.steps)
+        if len(known.pairs.values) == p:  # nothing is left for another vector
+            return _exact(known.pairs, np.ones(p, bool), known.pairs, settings, meter, room)
     return _assemble(known, p, settings, meter, room, unconverged)
 
 
@@ -224,13 +251,6 @@ def _further_run(
     return run, copies(run)[1]
 
 
-def _away_from(measure: Ritz, pairs: Eigenpairs) -> Ritz | None:
-    """A full run's measure without the nodes that are one of the known eigenvalues, by value."""
-    distance = np.abs(measure.values[:, None] - pairs.values)
-    same = distance <= measure.residuals[:, None] + pairs.residuals
-    return _without(measure, np.flatnonzero(same.any(axis=1)))
-
-
 class _Meter:
     """Products over all runs, against a plan that grows when a run is longer than the least."""
 
@@ -245,27 +265,36 @@ class _Meter:
     def finished(self, steps: int) -> None:
         self.products += steps
         self._runs -= 1
-        if self._runs == 0:
-            self._progress(self.products, self.products)
+
+    def end(self) -> None:
+        """Reports the end, also when it came before the planned runs were done."""
+        self._progress(self.products, self.products)
 
 
-def _exact(run: KrylovRun, found: np.ndarray, settings: FastSettings, meter: _Meter, room: Room) -> Spectrum:
-    """As many steps as dimensions: every eigenvalue is known, and each has the same weight."""
-    meter.finished(run.steps)
-    every = run.ritz()
-    p = len(every.values)
-    every = Ritz(every.values, np.full(p, 1 / p), every.residuals)
-    pairs = ritz_pairs(run, found)
-    rest = _without(every, found)
-    deflated = _joined(rest or every, 1 - len(found) / p, np.zeros(len(found)), np.zeros(len(found)))
-    parts = _parts([every], [deflated], settings, len(found), p)
+def _exact(
+    all_pairs: Ritz | Eigenpairs,
+    taken: np.ndarray,
+    pairs: Eigenpairs,
+    settings: FastSettings,
+    meter: _Meter,
+    room: Room,
+) -> Spectrum:
+    """All p eigenvalues are known, and each has the same weight; `taken` (p,) bool are the pairs."""
+    meter.end()
+    p, k = len(taken), len(pairs.values)
+    every = _joined(None, 0.0, all_pairs.values, all_pairs.residuals)
+    left = Ritz(all_pairs.values, np.full(p, 1 / p), all_pairs.residuals)
+    deflated = _joined(_without(left, taken), 1 - k / p, np.zeros(k), np.zeros(k))
+    parts = _parts([every], [deflated], settings, k, p)
     sums = spectral_sums([every], p, exact=True)
-    return Spectrum(parts, _kpm(parts, settings), _given(pairs), meter.products, sums, room.describe())
+    missing = max(min(settings.top, p) - k, 0)
+    return Spectrum(parts, _kpm(parts, settings), _given(pairs), meter.products, sums, room.describe(), missing)
 
 
 def _assemble(known: _Known, p: int, settings: FastSettings, meter: _Meter, room: Room, unconverged: int) -> Spectrum:
-    if not known.rests:  # every vector saw the pairs alone: its weights tell how often each occurs
-        known = replace(known, taken=np.zeros_like(known.taken), rests=[known.last])
+    meter.end()
+    if not known.rests:  # every vector saw the pairs alone: their weights tell how often each occurs
+        known = replace(known, taken=np.zeros_like(known.taken), rests=known.whole)
     values, residuals = known.pairs.values[known.taken], known.pairs.residuals[known.taken]
     share = 1 - len(values) / p
     zeros = np.zeros(len(values))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.basis import Basis
-from hessketch.linalg.lanczos import GHOST_TOLERANCE, Ritz, merge_ghosts
+from hessketch.linalg.lanczos import GHOST_TOLERANCE, Ritz
 from hessketch.linalg.vectors import Operator, ProgressCallback, dot, no_progress, norm, random_unit_vector
 
 # A residual below so many roundings of the tridiagonal's norm is rounding: the Krylov space is exhausted.
@@ -32,6 +32,7 @@ _BREAKDOWN_ROUNDINGS = 10
 _GHOST_WEIGHT = 1e-6
 # Rounding of a product, of its norm, that a bound allows for beside what was measured.
 _PRODUCT_ROUNDINGS = 4
+_EIGENSOLVER_ROUNDING = float(np.finfo(np.float64).eps)  # of T's eigenvalues, of its norm, a step
 
 
 class RunStore(Protocol):
@@ -58,6 +59,7 @@ class KrylovRun:
     dtype: torch.dtype = torch.float32
     size: int = 0  # p, the operator's dimension
     basis: Basis | None = None
+    dropped: float = 0.0  # largest remainder of a product that was taken for rounding
     norm: float = 0.0  # of the operator, where it is known to be larger than this run may see
     exhausted: bool = False  # no direction is left: the Ritz values are all eigenvalues
 
@@ -79,8 +81,13 @@ class KrylovRun:
 
     @property
     def rounding(self) -> float:
-        """What the products' own rounding may add to a bound."""
-        return (_PRODUCT_ROUNDINGS * torch.finfo(self.dtype).eps + self.asymmetry) * self.scale
+        """What rounding may add to a bound: that of the products, as far as it is not measured, and that of T's values.
+
+        Without a basis nothing of it is measured; it then grows as the square root of the steps.
+        """
+        eps = torch.finfo(self.dtype).eps
+        products = _PRODUCT_ROUNDINGS * eps + (eps * self.steps**0.5 if self.basis is None else self.asymmetry)
+        return (products + self.steps * _EIGENSOLVER_ROUNDING) * self.scale + self.dropped
 
     def eigenpairs(self) -> tuple[Ritz, np.ndarray]:
         """Ritz values with weights and residual bounds, and the eigenvectors of T as columns (m, m)."""
@@ -96,17 +103,43 @@ class KrylovRun:
         return Ritz(values, y[0] ** 2, np.sqrt(squares) + self.rounding), y
 
     def ritz(self) -> Ritz:
-        """Ritz values; without a kept basis, copies of converged ones merged and copies on their way left out."""
+        """Ritz values; without a kept basis, copies of converged ones merged and copies on their way left out.
+
+        A value is a copy of a converged one when it is near to it and its bound does not tell them apart.
+        """
         pairs, _ = self.eigenpairs()
         if self.basis is not None:
             return pairs
-        merged = merge_ghosts(pairs)
-        real = (self.size * merged.weights >= _GHOST_WEIGHT) | (merged.residuals <= GHOST_TOLERANCE * self.scale)
-        return Ritz(merged.values[real], merged.weights[real], merged.residuals[real])
+        weights, near = pairs.weights.copy(), _near(pairs)
+        same = same_eigenvalue(pairs, pairs.values, pairs.residuals)
+        kept: list[int] = []
+        converged: list[int] = []
+        for i in np.argsort(pairs.residuals, kind="stable"):
+            if (copies := same[i, converged]).any():
+                weights[converged[copies.argmax()]] += pairs.weights[i]
+            elif pairs.residuals[i] <= near:
+                converged.append(i)
+            elif self.size * pairs.weights[i] >= _GHOST_WEIGHT:
+                kept.append(i)
+        kept = sorted(kept + converged)
+        return Ritz(pairs.values[kept], weights[kept], pairs.residuals[kept])
+
+    def measure(self) -> Ritz:
+        """The start vector's spectral measure: Ritz values, without a kept basis with all copies that weigh anything.
+
+        Copies share the weight of one eigenvalue, so that sums and densities are right; only to count eigenvalues
+        they must be merged.
+        """
+        pairs, _ = self.eigenpairs()
+        if self.basis is not None:
+            return pairs
+        some = self.size * pairs.weights >= _GHOST_WEIGHT
+        return Ritz(pairs.values[some], pairs.weights[some] / pairs.weights[some].sum(), pairs.residuals[some])
 
     def state(self, *vectors: Tensor) -> dict[str, Tensor]:
         lengths = np.array([len(c) for c in self.columns])
         return {
+            "dropped": torch.tensor([self.dropped], dtype=torch.float64),
             "scalars": torch.from_numpy(np.array([self.alphas, self.betas, self.leaks])),
             "columns": torch.from_numpy(np.concatenate([*self.columns, np.empty(0)])),
             "lengths": torch.from_numpy(lengths.astype(np.int64)),
@@ -115,8 +148,23 @@ class KrylovRun:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.alphas, self.betas, self.leaks = (row.tolist() for row in state["scalars"])
+        self.dropped = state["dropped"].item()
         ends = np.cumsum(state["lengths"].numpy())
         self.columns = np.split(state["columns"].numpy(), ends)[: len(ends)]
+
+
+def _near(pairs: Ritz) -> float:
+    """Ritz values found without a basis may be copies when they are so near."""
+    return GHOST_TOLERANCE * float(np.abs(pairs.values).max(initial=0.0))
+
+
+def same_eigenvalue(pairs: Ritz, values: np.ndarray, residuals: np.ndarray) -> np.ndarray:
+    """Which Ritz values (m,) found without a basis are copies of which eigenvalues (k,): (m, k) bool.
+
+    Those that are near and that the bounds do not tell apart.
+    """
+    distance = np.abs(pairs.values[:, None] - values)
+    return distance <= np.minimum(_near(pairs), pairs.residuals[:, None] + residuals)
 
 
 def _require_symmetric(run: KrylovRun) -> None:
@@ -168,8 +216,9 @@ def krylov_run(
         for block in vectors if basis is not None else []:
             for row in block:
                 basis.append(row)
-        v, previous = state["vector0"].to(start), state["vector1"].to(start)
-        generator.set_state(state["generator"])
+        # Copies: what a store gives may be aligned otherwise, and sums then round otherwise.
+        v, previous = (state[name].to(start, copy=True) for name in ("vector0", "vector1"))
+        generator.set_state(state["generator"].clone())
     saved_rows = len(basis) if basis is not None else 0
     while run.steps < max_steps and not (run.steps and _may_stop(run, stop)):
         previous, v = v, _step(operator, run, v, previous, locked, generator)
@@ -223,6 +272,7 @@ def _step(
     if numbers[1] > _BREAKDOWN_ROUNDINGS * torch.finfo(run.dtype).eps * run.scale:
         return w / length
     run.betas[-1] = 0.0
+    run.dropped = max(run.dropped, numbers[1])
     return _fresh(operator, run, locked, generator)
 
 

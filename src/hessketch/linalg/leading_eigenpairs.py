@@ -64,7 +64,7 @@ class Room:
                 break
 
     def basis(self) -> Basis | None:
-        return None if self.place is None else Basis(self.size, self.dtype, self.place)
+        return None if self.place is None else Basis(self.size, self.dtype, self.place, self.capacity)
 
     def steps(self, wanted: Wanted) -> int:
         """Steps that a run may take."""

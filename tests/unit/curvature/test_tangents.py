@@ -98,6 +98,36 @@ def test_networks_without_forward_mode_or_with_writes_have_the_same_ggn(make):
     torch.testing.assert_close(CurvatureOperator("ggn", model, loss, [batch]) @ block, hessian - residual)
 
 
+class Shared(nn.Module):
+    """Products and sums whose parts are read again, broadcast, viewed, or are the output: nothing may be overwritten."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scale, self.shift = nn.Linear(4, 4), nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        a = self.linear(x)
+        b = a * 2.0 * torch.arange(4.0, dtype=x.dtype)
+        c = b + a * self.scale
+        d = c + b * x
+        e = (a.view(2, -1) * 3.0).view(-1, 4) + d * d
+        f = self.shift + e * x
+        return torch.cat([c + f, f * 2.0 * x, b.t()[:2].t()], dim=1)
+
+
+def test_what_is_read_more_than_once_survives_the_fusing_of_passes():
+    torch.manual_seed(1)
+    network, parameters = _network(Shared(), torch.randn(6, 4, dtype=torch.float64))
+    tape = record_tangents(network, parameters, _direction(parameters, 0))[2]
+    names = {str(operation.function) for operation in tape._operations}
+    assert "aten.addcmul.default" in names or "aten.addcmul_.default" in names
+    for seed in (1, 2):
+        other = _direction(parameters, seed)
+        before = [piece.clone() for piece in other]
+        torch.testing.assert_close(tape.play(other), jvp(lambda *p: network(p), tuple(parameters), tuple(other))[1])
+        assert all(torch.equal(a, b) for a, b in zip(before, other, strict=True))
+
+
 def test_an_operation_without_forward_mode_is_reported():
     network, parameters = _network(Squares(OnlyBackwards.apply), torch.randn(6, 4, dtype=torch.float64))
     with pytest.raises(TangentsUnsupported):
