@@ -8,10 +8,11 @@ from torch import Tensor, distributed, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
+from hessketch.curvature.batch import Batch, Pieces, loss_gradient
 from hessketch.curvature.losses import Loss, summed_loss
 from hessketch.curvature.memory import is_out_of_memory
 from hessketch.curvature.precision import arithmetic
-from hessketch.curvature.products import Batch, Pieces, loss_gradient
+from hessketch.curvature.products import Builders
 from hessketch.errors import InputError
 from hessketch.linalg.memory import free_memory
 
@@ -40,7 +41,7 @@ class ExampleAverage:
         loss: Loss,
         batches: Iterable[tuple[Any, Any]],
         parameters: dict[str, Tensor],
-        build: Callable[[Batch], BatchProduct],
+        build: Builders,
         *,
         memory: int | None,
         tf32: bool,
@@ -86,7 +87,7 @@ class ExampleAverage:
             if full:
                 continue
             products = []
-            for product, _ in self._products(inputs, targets, lambda product: product(probe)):
+            for product, _ in self._products(inputs, targets, lambda product: product(probe), self._build.kept):
                 products.append(product)
                 used += product.kept_bytes()
                 full = used > memory
@@ -113,10 +114,9 @@ class ExampleAverage:
         return lambda pieces: functional_call(self._model, dict(zip(self._names, pieces, strict=True)), (inputs,))
 
     def _products(
-        self, inputs: Any, targets: Any, first: Callable[[BatchProduct], Any], build: Callable | None = None
+        self, inputs: Any, targets: Any, first: Callable[[BatchProduct], Any], build: Callable[[Batch], BatchProduct]
     ) -> Iterator[tuple[BatchProduct, Any]]:
         """A batch's product with the result of `first` of it, or those of its parts if it does not fit at once."""
-        build = build or self._build
         parts = self._parts(inputs, targets)
         if len(parts) > 1:
             for part in parts:
@@ -191,7 +191,7 @@ class ExampleAverage:
         examples = 0
         for inputs, targets in self._batches[self._kept_batches :] if self._in_order else self._batches:
             examples += count_examples(targets)
-            yield from self._products(inputs, targets, first)
+            yield from self._products(inputs, targets, first, self._build.dropped)
         if not self._in_order and examples != self.local_examples:
             raise InputError(
                 f"the batches held {self.local_examples} examples at first and {examples} now; give data that are the "

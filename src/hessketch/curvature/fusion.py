@@ -44,15 +44,28 @@ class Operation:
         return [a.number for a in self.arguments if isinstance(a, Slot)]
 
 
+def needed(operations: list[Operation], outputs: set[int]) -> list[Operation]:
+    """Those operations that the outputs depend on."""
+    wanted, kept = set(outputs), []
+    for operation in reversed(operations):
+        if _writes(operation) or any(slot in wanted for slot in operation.results):
+            wanted.update(operation.slots())
+            kept.append(operation)
+    return kept[::-1]
+
+
+def _writes(operation: Operation) -> bool:
+    return any(a.alias_info is not None and a.alias_info.is_write for a in operation.function._schema.arguments)
+
+
 def fused(
-    operations: list[Operation], kinds: dict[int, tuple[torch.Size, torch.dtype]], output: int
+    operations: list[Operation], kinds: dict[int, tuple[torch.Size, torch.dtype]], outputs: set[int]
 ) -> list[Operation]:
     """The same tape with fewer passes; unchanged where an operation writes into its arguments already."""
-    if any(argument.alias_info is not None and argument.alias_info.is_write
-           for o in operations for argument in o.function._schema.arguments):  # fmt: skip
+    if any(_writes(operation) for operation in operations):
         return operations
     uses = Counter(slot for o in operations for slot in o.slots())
-    uses[output] += 2
+    uses.update(2 * list(outputs))
     made: dict[int, Operation] = {}
     kept: list[Operation | None] = []
     place: dict[int, int] = {}

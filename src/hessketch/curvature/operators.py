@@ -14,7 +14,7 @@ Every product is exact up to rounding; no finite differences. A regulariser of t
 of the loss here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import Tensor, distributed, nn
 from hessketch.curvature.averages import ExampleAverage
 from hessketch.curvature.losses import Loss
 from hessketch.curvature.precision import describe_arithmetic
-from hessketch.curvature.products import PRODUCTS, Batch, Components
+from hessketch.curvature.products import COMPONENTS_AT_ONCE, PRODUCTS, Builders, for_blocks
 from hessketch.errors import InputError, nearest
 
 Batches = Iterable[tuple[Any, Any]]
@@ -61,7 +61,7 @@ class _Averaged:
 
     def __init__(
         self,
-        build: Callable[[Batch], Any],
+        build: Builders,
         model: nn.Module,
         loss: Loss,
         batches: Batches,
@@ -131,10 +131,14 @@ class CurvatureOperator(_Averaged):
         if name not in OPERATORS:
             raise InputError(f"operator {name!r} is unknown; allowed: {', '.join(OPERATORS)}{nearest(name, OPERATORS)}")
         self.name = name
-        super().__init__(PRODUCTS[_SAME_PRODUCT.get(name, name)], model, loss, batches, **options)
+        super().__init__(self._builders(PRODUCTS[_SAME_PRODUCT.get(name, name)]), model, loss, batches, **options)
         if name == "predictor" and self.examples != 1:
             raise InputError(f"a predictor Hessian belongs to one example, {self.examples} given; give a batch of one")
         self._mean_gradient = self._average.mean_gradient() if name == "gradient_covariance" else None
+
+    @staticmethod
+    def _builders(builders: Builders) -> Builders:
+        return builders
 
     def __matmul__(self, other: Tensor) -> Tensor:
         return self._multiply(other, None)
@@ -172,6 +176,10 @@ class BlockDiagonalOperator(CurvatureOperator):
             raise InputError(f"blocks {blocks!r} overlap or name parameters outside the operator's")
         self._blocks = [[names.index(n) for n in block] for block in self.blocks]
 
+    @staticmethod
+    def _builders(builders: Builders) -> Builders:
+        return for_blocks(builders)
+
     def __matmul__(self, other: Tensor) -> Tensor:
         return self._multiply(other, self._blocks)
 
@@ -184,7 +192,7 @@ class ComponentOperators(_Averaged):
     """
 
     def __init__(self, model: nn.Module, loss: Loss, batches: Batches, **options: Any):
-        super().__init__(Components, model, loss, batches, **options)
+        super().__init__(COMPONENTS_AT_ONCE, model, loss, batches, **options)
 
     def products(self, other: Tensor) -> dict[str, Tensor]:
         """The products of 'hessian', 'ggn' and 'residual' with a vector (p,) or a block (p, k)."""

@@ -53,12 +53,16 @@ def _network(model, inputs):
     names = [name for name, _ in model.named_parameters()]
     parameters = [p.detach().double().requires_grad_() for p in model.parameters()]
     model = model.double().eval()
-    return lambda pieces: functional_call(model, dict(zip(names, pieces, strict=True)), (inputs,)), parameters
+    return lambda pieces: [functional_call(model, dict(zip(names, pieces, strict=True)), (inputs,))], parameters
 
 
 def _direction(parameters, seed):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
+
+
+def _jvp(network, parameters, direction):
+    return jvp(lambda *p: network(p), tuple(parameters), tuple(direction))[1]
 
 
 @pytest.mark.parametrize("name, norm", [("vgg11", "batch"), ("resnet18", "group"), ("resnet18_smooth", "batch")])
@@ -67,11 +71,11 @@ def test_the_tape_plays_the_jacobian_of_the_papers_networks_for_any_direction(na
     images = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     network, parameters = _network(model, images)
     first = _direction(parameters, 3)
-    outputs, tangent, tape = record_tangents(network, parameters, first)
-    torch.testing.assert_close(tangent, jvp(lambda *p: network(p), tuple(parameters), tuple(first))[1])
+    (outputs,), tangents, tape = record_tangents(network, parameters, first)
+    torch.testing.assert_close(tangents, _jvp(network, parameters, first))
     for seed in (4, 5):
         other = _direction(parameters, seed)
-        expected = jvp(lambda *p: network(p), tuple(parameters), tuple(other))[1]
+        expected = _jvp(network, parameters, other)
         torch.testing.assert_close(tape.play(other), expected)
     assert outputs.requires_grad
 
@@ -79,7 +83,7 @@ def test_the_tape_plays_the_jacobian_of_the_papers_networks_for_any_direction(na
 def test_writing_in_place_into_activations_is_played_again():
     network, parameters = _network(InPlace(), torch.randn(6, 4, dtype=torch.float64))
     other = _direction(parameters, 1)
-    expected = jvp(lambda *p: network(p), tuple(parameters), tuple(other))[1]
+    expected = _jvp(network, parameters, other)
     tape = record_tangents(network, parameters, _direction(parameters, 0))[2]
     for _ in range(2):
         torch.testing.assert_close(tape.play(other), expected)
@@ -99,7 +103,7 @@ def test_networks_without_forward_mode_or_with_writes_have_the_same_ggn(make):
 
 
 class Shared(nn.Module):
-    """Products and sums whose parts are read again, broadcast, viewed, or are the output: nothing may be overwritten."""
+    """Products and sums whose parts are read again, broadcast, viewed or the output: nothing may be overwritten."""
 
     def __init__(self):
         super().__init__()
@@ -124,7 +128,7 @@ def test_what_is_read_more_than_once_survives_the_fusing_of_passes():
     for seed in (1, 2):
         other = _direction(parameters, seed)
         before = [piece.clone() for piece in other]
-        torch.testing.assert_close(tape.play(other), jvp(lambda *p: network(p), tuple(parameters), tuple(other))[1])
+        torch.testing.assert_close(tape.play(other), _jvp(network, parameters, other))
         assert all(torch.equal(a, b) for a, b in zip(before, other, strict=True))
 
 
@@ -134,8 +138,10 @@ def test_an_operation_without_forward_mode_is_reported():
         record_tangents(network, parameters, _direction(parameters, 0))
 
 
-def test_outputs_that_do_not_depend_on_the_parameters_have_no_tangent():
+def test_values_that_do_not_depend_on_the_parameters_have_zero_tangents():
     parameters = [torch.ones(3, requires_grad=True)]
     constant = torch.ones(2, 2)
-    _, tangent, tape = record_tangents(lambda pieces: constant * 2, parameters, [torch.ones(3)])
-    assert tangent is None and tape.play([torch.ones(3)]) is None
+    values, tangents, tape = record_tangents(lambda p: [constant * 2, 3 * p[0]], parameters, [torch.ones(3)])
+    assert torch.equal(values[0], constant * 2) and torch.equal(tangents[0], torch.zeros(2, 2))
+    constant_part, moving = tape.play([torch.arange(3.0)])
+    assert torch.equal(constant_part, torch.zeros(2, 2)) and torch.equal(moving, 3 * torch.arange(3.0))

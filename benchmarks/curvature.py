@@ -1,0 +1,127 @@
+"""Measures curvature products, eigenvalues and densities against other libraries.
+
+Parts: `products` (time and memory of one product, in gradients), `eigenvalues` (products until the ten leading ones
+are right), `ghosts` (false copies among them), `density` (distance from the exact spectrum). All but the first
+compare with exact spectra of small networks and run on the CPU. Writes into OUTPUT/DEVICE: measurements.csv (the long
+table), summary.md (what is printed), products.png and record.json. Libraries that are not installed are left out:
+pip install -r benchmarks/requirements.txt
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from benchmarks import density, eigenvalues, ghosts, products
+from benchmarks.figures import product_costs
+from benchmarks.machine import record, slug
+from benchmarks.peers import missing_lines
+from benchmarks.problems import timed
+from benchmarks.tables import report
+from benchmarks.timing import best_clock
+from benchmarks.trained import RECIPES, trained
+from hessketch.cli import whole_number
+from hessketch.devices import prepare_device
+from hessketch.errors import InputError
+from hessketch.figures.style import save_figure
+from hessketch.progress import Progress
+from hessketch.records import write_atomically, write_record
+
+_OF_SPECTRA = {"eigenvalues": eigenvalues.measure, "ghosts": ghosts.measure, "density": density.measure}
+PARTS = ("products", *_OF_SPECTRA)
+COLUMNS = ("part", "problem", "operator", "method", "choice", "seed", "quantity", "value")
+_QUICK = {"width": 0.125, "batch": 32, "examples": 32, "rounds": 3, "seeds": 1}
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.curvature",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of the products (default: cpu)")
+    made.add_argument("--threads", type=whole_number(1), default=1, help="CPU threads (default: 1)")
+    made.add_argument("--batch", type=whole_number(1), default=128, help="images a batch (default: 128)")
+    made.add_argument("--examples", type=whole_number(1), help="images, a multiple of the batch (default: one batch)")
+    made.add_argument("--width", type=float, default=1.0, help="width of VGG11 and ResNet18 (default: 1)")
+    made.add_argument("--networks", nargs="+", default=["vgg11", "resnet18"], help="default: vgg11 resnet18")
+    made.add_argument("--rounds", type=whole_number(1), default=5, help="times that each is timed (default: 5)")
+    made.add_argument("--seeds", type=whole_number(1), default=3, help="start vectors of the spectra (default: 3)")
+    made.add_argument("--memory", action="store_true", help="also the memory on a CPU, a process for each")
+    made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    made.add_argument("--quick", action="store_true", help=f"a trial in minutes: {_QUICK}, one small network")
+    made.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="default: benchmarks/results")
+    return made
+
+
+def main(words: list[str] | None = None) -> None:
+    arguments = parser().parse_args(words)
+    if arguments.quick:
+        vars(arguments).update(_QUICK)
+    arguments.examples = arguments.examples or arguments.batch
+    progress = Progress("benchmark")
+    try:
+        run(arguments, progress)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    finally:
+        progress.close()
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> None:
+    """Measures the chosen parts, writes what was found, and prints the summary."""
+    if arguments.examples % arguments.batch:
+        raise InputError(
+            f"{arguments.examples} examples are no multiple of a batch of {arguments.batch}: some libraries weigh "
+            "batches equally"
+        )
+    torch.set_num_threads(arguments.threads)
+    device = prepare_device(arguments.device)
+    for line in missing_lines():
+        progress.say(line)
+    rows = measure_products(arguments, device, progress) if "products" in arguments.parts else []
+    rows += measure_spectra(arguments, progress)
+    folder = arguments.output / (slug(device) + ("-quick" if arguments.quick else ""))
+    settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()}
+    settings["clock_of_products"] = best_clock(device, arguments.threads)
+    write(pd.DataFrame(rows, columns=COLUMNS), folder, record(device, settings))
+    progress.say(f"written to {folder}")
+
+
+def measure_products(arguments: argparse.Namespace, device: torch.device, progress: Progress) -> list[dict]:
+    settings = products.Settings(arguments.rounds, device, arguments.threads, arguments.memory)
+    rows = []
+    for network in arguments.networks:
+        problem = timed(network, arguments.width, arguments.examples, arguments.batch, device)
+        rows += products.measure(problem, settings, progress)
+    return rows
+
+
+def measure_spectra(arguments: argparse.Namespace, progress: Progress) -> list[dict]:
+    chosen = [measure for part, measure in _OF_SPECTRA.items() if part in arguments.parts]
+    if not chosen:
+        return []
+    rows = []
+    for recipe in RECIPES[:1] if arguments.quick else RECIPES:
+        problem = trained(recipe)
+        progress.say(f"{problem.name}: {problem.parameters} parameters, eleventh over tenth {problem.gap:.3f}")
+        for measure in chosen:
+            rows += measure(problem, range(arguments.seeds), progress)
+    return rows
+
+
+def write(table: pd.DataFrame, folder: Path, of_run: dict) -> None:
+    """The long table, the summary (which is also printed), the record, and bars where products were measured."""
+    summary = report(table)
+    write_atomically(folder / "measurements.csv", lambda path: table.to_csv(path, index=False))
+    write_atomically(folder / "summary.md", lambda path: path.write_text(summary))
+    write_record(of_run, folder / "record.json")
+    if "products" in set(table["part"]):
+        save_figure(product_costs(table), folder / "products.png")
+    print(summary)
+
+
+if __name__ == "__main__":
+    main()
