@@ -117,8 +117,8 @@ class CurvatureOperator(_Averaged):
     batches : (inputs, targets) tuples: a list, a DataLoader (the same examples at each pass), or an iterator, which is
         read once into memory. Their size changes the speed and the memory, not the result
     parameters : name pattern or patterns; the operator is then the diagonal block of these parameters
-    memory : bytes for graphs kept between products (they save a third of a Hessian product, a half of a GGN's);
-        default half of what is free, 0 keeps none
+    memory : bytes for what is kept of batches between products (it saves a third of each product); default half of
+        what is free, 0 keeps nothing
     tf32 : allow TF32 on a GPU: faster, three digits
     deterministic : only kernels that repeat bit by bit where they exist; see `arithmetic` for a record
     group : process group of torch.distributed over which the examples are spread; each process gives its own share,

@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call, jvp
 
 from hessketch.curvature.losses import LOSSES
-from hessketch.curvature.operators import CurvatureOperator
+from hessketch.curvature.operators import ComponentOperators, CurvatureOperator
 from hessketch.curvature.tangents import TangentsUnsupported, record_tangents
 from hessketch.networks.registry import build_network
 
@@ -90,16 +90,32 @@ def test_writing_in_place_into_activations_is_played_again():
 
 
 @pytest.mark.parametrize("make", [InPlace, lambda: Squares(OnlyBackwards.apply)])
-def test_networks_without_forward_mode_or_with_writes_have_the_same_ggn(make):
+def test_networks_without_forward_mode_or_with_writes_have_the_dense_matrices(make):
     torch.manual_seed(0)
     model = make().double().eval()
     plain = Squares(torch.square).double().eval() if isinstance(model, Squares) else model
     plain.load_state_dict(model.state_dict())
     batch = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
     loss = LOSSES["cross_entropy"]
-    block = torch.eye(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
-    hessian, residual = (CurvatureOperator(n, plain, loss, [batch]) @ block for n in ("hessian", "residual"))
-    torch.testing.assert_close(CurvatureOperator("ggn", model, loss, [batch]) @ block, hessian - residual)
+    names = [name for name, _ in plain.named_parameters()]
+    shapes = [p.shape for p in plain.parameters()]
+
+    def mean_loss(theta, fixed_slope=None):
+        pieces = [piece.view(s) for piece, s in zip(theta.split([s.numel() for s in shapes]), shapes, strict=True)]
+        outputs = functional_call(plain, dict(zip(names, pieces, strict=True)), (batch[0],))
+        return loss(outputs, batch[1]).mean() if fixed_slope is None else (outputs * fixed_slope).sum() / 6
+
+    theta = torch.cat([p.detach().reshape(-1) for p in plain.parameters()])
+    slope = torch.autograd.functional.jacobian(lambda f: loss(f, batch[1]).sum(), plain(batch[0]).detach())
+    full = torch.autograd.functional.hessian(mean_loss, theta)
+    residual = torch.autograd.functional.hessian(lambda t: mean_loss(t, slope), theta)
+    expected = {"hessian": full, "residual": residual, "ggn": full - residual}
+    block = torch.eye(len(theta), dtype=torch.float64)
+    for name, matrix in expected.items():
+        for memory in (None, 0):
+            torch.testing.assert_close(CurvatureOperator(name, model, loss, [batch], memory=memory) @ block, matrix)
+    for name, product in ComponentOperators(model, loss, [batch]).products(block).items():
+        torch.testing.assert_close(product, expected[name])
 
 
 class Shared(nn.Module):
