@@ -131,7 +131,7 @@ def _dataset_problems(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
 
 # Keys of `spectrum` that one method alone knows, and its default where a check needs it.
 METHOD_KEYS = {
-    "fast": ("tolerance", "max_steps", "broadening", "basis_precision"),
+    "fast": ("tolerance", "max_steps", "broadening", "basis_precision", "basis_place"),
     "paper": ("normalization_steps", "margin", "reorthogonalize", "deflation_iterations", "rayleigh_ritz"),
 }
 LANCZOS_STEPS = {"fast": 48, "paper": 256}

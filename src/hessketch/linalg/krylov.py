@@ -68,6 +68,12 @@ class KrylovRun:
         return len(self.alphas)
 
     @property
+    def eps(self) -> float:
+        """The rounding unit: the operator's, or the basis's if that is coarser."""
+        dtypes = [self.dtype] if self.basis is None else [self.dtype, self.basis.dtype]
+        return max(torch.finfo(dtype).eps for dtype in dtypes)
+
+    @property
     def scale(self) -> float:
         """A bound on the norm of T, or the operator's norm if that is larger."""
         b = np.abs([0.0, *self.betas])
@@ -85,8 +91,8 @@ class KrylovRun:
 
         Without a basis nothing of it is measured; it then grows as the square root of the steps.
         """
-        eps = torch.finfo(self.dtype).eps
-        products = _PRODUCT_ROUNDINGS * eps + (eps * self.steps**0.5 if self.basis is None else self.asymmetry)
+        products = _PRODUCT_ROUNDINGS * self.eps
+        products += self.eps * self.steps**0.5 if self.basis is None else self.asymmetry
         return (products + self.steps * _EIGENSOLVER_ROUNDING) * self.scale + self.dropped
 
     def eigenpairs(self) -> tuple[Ritz, np.ndarray]:
@@ -168,7 +174,7 @@ def same_eigenvalue(pairs: Ritz, values: np.ndarray, residuals: np.ndarray) -> n
 
 
 def _require_symmetric(run: KrylovRun) -> None:
-    allowed = 10 * torch.finfo(run.dtype).eps ** 0.5
+    allowed = 10 * run.eps**0.5
     if run.asymmetry > allowed:
         raise InputError(
             f"the operator is not symmetric, or gives another product each time: step {run.steps} differs from a "
@@ -256,6 +262,7 @@ def _step(
     if locked is not None:
         inside = locked.T @ w
         w, leak = w - locked @ inside, norm(inside).item()
+        w = w - locked @ (locked.T @ w)  # twice, as in the basis
     if basis is not None and torch.isfinite(alpha):
         w, column = basis.project_out(w)
         run.columns.append(column)
@@ -269,7 +276,7 @@ def _step(
     run.betas.append(numbers[1])
     run.leaks.append(leak)
     _require_symmetric(run)
-    if numbers[1] > _BREAKDOWN_ROUNDINGS * torch.finfo(run.dtype).eps * run.scale:
+    if numbers[1] > _BREAKDOWN_ROUNDINGS * run.eps * run.scale:
         return w / length
     run.betas[-1] = 0.0
     run.dropped = max(run.dropped, numbers[1])

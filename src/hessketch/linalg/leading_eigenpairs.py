@@ -20,6 +20,7 @@ from hessketch.linalg.vectors import (
 
 # Of the memory that is free, so much may hold the basis.
 BASIS_SHARE = 0.5
+PLACES = ("auto", "device", "host")
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,23 @@ class LeadingEigenpairs:
 class Room:
     """Where Lanczos vectors are kept: on the operator's device, on the host, or nowhere."""
 
-    def __init__(self, operator: Operator, wanted: Wanted, memory: int | None, precision: torch.dtype | None = None):
+    def __init__(
+        self,
+        operator: Operator,
+        wanted: Wanted,
+        memory: int | None,
+        precision: torch.dtype | None = None,
+        place: str = "auto",
+    ):
         self.dtype = precision or operator.dtype
         self.size = dimension(operator)
         each = self.size * self.dtype.itemsize
         self.place, self.capacity = None, 0
-        for place in dict.fromkeys([torch.device(operator.device), torch.device("cpu")]):
-            limit = free_memory(place) * BASIS_SHARE if memory is None else memory
+        device, host = torch.device(operator.device), torch.device("cpu")
+        for candidate in {"auto": dict.fromkeys([device, host]), "device": [device], "host": [host]}[place]:
+            limit = free_memory(candidate) * BASIS_SHARE if memory is None else memory
             if limit >= min(wanted.expected_steps, self.size) * each:
-                self.place, self.capacity = place, int(limit // each)
+                self.place, self.capacity = candidate, int(limit // each)
                 break
 
     def basis(self) -> Basis | None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from known_spectra import Counted, generator, integral, rotated
 
 from hessketch.errors import InputError, NotFiniteError
-from hessketch.linalg.kpm import chebyshev_moments, kpm_density, kpm_products
+from hessketch.linalg.kpm import DAMPINGS, chebyshev_moments, kpm_density, kpm_density_of_ritz, kpm_products
+from hessketch.linalg.lanczos import Ritz, ritz, slow_lanczos
 from hessketch.linalg.normalization import Bounds
 
 
@@ -114,3 +115,54 @@ def test_progress_runs_over_all_vectors():
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         kpm_density(torch.eye(3), Bounds(-1.0, 2.0), generator(), **arguments)
+
+
+def of_ritz(matrix, steps: int, bounds: Bounds, vectors: int = 2, seed: int = 3, **options):
+    """From Lanczos runs of so many steps from the vectors that `kpm_density` draws with the same seed."""
+    draws = generator(seed)
+    found = [ritz(slow_lanczos(matrix, steps, draws)) for _ in range(vectors)]
+    return kpm_density_of_ritz(found, bounds, **options)
+
+
+@pytest.mark.parametrize("damping", DAMPINGS)
+@pytest.mark.parametrize("steps", [1, 7, 20, 50])
+def test_a_lanczos_run_gives_the_density_of_twice_as_many_moments_as_steps(steps, damping):
+    matrix, bounds = rotated(np.r_[np.linspace(-1, 1, 47), 2.0, 2.5, 3.0]), Bounds(-1.2, 3.2)
+    found = of_ritz(matrix, steps, bounds, moments=2 * steps, points=300, damping=damping)
+    direct = kpm_density(matrix, bounds, generator(3), moments=2 * steps, vectors=2, points=300, damping=damping)
+    assert np.array_equal(found.eigenvalues, direct.eigenvalues)
+    assert found.density == pytest.approx(direct.density, abs=1e-8)
+    assert found.standard_error == pytest.approx(direct.standard_error, abs=1e-8)
+    assert found.broadening == direct.broadening
+
+
+def test_fewer_moments_than_the_run_gives_are_the_first_ones():
+    matrix, bounds = rotated(np.linspace(-1, 1, 40)), Bounds(-1.1, 1.1)
+    found = of_ritz(matrix, 30, bounds, vectors=1, moments=25)
+    direct = kpm_density(matrix, bounds, generator(3), moments=25)
+    assert found.density == pytest.approx(direct.density, abs=1e-8)
+    assert np.isnan(found.standard_error).all()
+
+
+def test_moments_that_the_shortest_run_does_not_give_are_left_out():
+    bounds = Bounds(-1.1, 1.1)
+    short, long = (Ritz(np.linspace(-1, 1, m), np.full(m, 1 / m), np.zeros(m)) for m in (6, 9))
+    found = kpm_density_of_ritz([long, short], bounds, moments=100)
+    assert found.broadening == pytest.approx(np.pi * 1.1 / 12)
+    assert np.array_equal(found.density, kpm_density_of_ritz([long, short], bounds, moments=12).density)
+
+
+@pytest.mark.parametrize("moments", [2, 11, 64])
+@pytest.mark.parametrize("damping", DAMPINGS)
+def test_the_mass_of_ritz_values_with_weights_of_sum_one_is_one(moments, damping):
+    rng = np.random.default_rng(moments)
+    weights = rng.random(32)
+    pairs = Ritz(np.sort(rng.uniform(-2, 5, 32)), weights / weights.sum(), np.zeros(32))
+    density = kpm_density_of_ritz([pairs], Bounds(-2.5, 5.5), moments, points=20001, damping=damping)
+    assert integral(density) == pytest.approx(1, abs=0.01)  # the ends' square roots, on an even grid
+
+
+def test_a_single_eigenvalue_of_ritz_values_alone_gives_one_peak_there():
+    density = kpm_density_of_ritz([Ritz(np.full(32, 1.0), np.full(32, 1 / 32), np.zeros(32))], Bounds(-3.0, 5.0), 64)
+    assert density.eigenvalues[density.density.argmax()] == pytest.approx(1, abs=0.01)
+    assert (density.density > -1e-9).all()
