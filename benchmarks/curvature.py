@@ -3,8 +3,8 @@
 Parts: `products` (time and memory of one product, in gradients), `eigenvalues` (products until the ten leading ones
 are right), `ghosts` (false copies among them), `density` (distance from the exact spectrum). All but the first
 compare with exact spectra of small networks and run on the CPU. Writes into OUTPUT/DEVICE: measurements.csv (the long
-table), summary.md (what is printed), products.png and record.json. Libraries that are not installed are left out:
-pip install -r benchmarks/requirements.txt
+table), summary.md (what is printed), products.png, density.png and record.json; parts measured there before stay.
+Libraries that are not installed are left out: pip install -r benchmarks/requirements.txt
 """
 
 import argparse
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from benchmarks import density, eigenvalues, ghosts, products
-from benchmarks.figures import product_costs
+from benchmarks.figures import density_errors, product_costs
 from benchmarks.machine import record, slug
 from benchmarks.peers import missing_lines
 from benchmarks.problems import timed
@@ -27,10 +27,11 @@ from hessketch.devices import prepare_device
 from hessketch.errors import InputError
 from hessketch.figures.style import save_figure
 from hessketch.progress import Progress
-from hessketch.records import write_atomically, write_record
+from hessketch.records import read_record, write_atomically, write_record
 
 _OF_SPECTRA = {"eigenvalues": eigenvalues.measure, "ghosts": ghosts.measure, "density": density.measure}
 PARTS = ("products", *_OF_SPECTRA)
+FIGURES = {"products": ("products", product_costs), "density": ("density", density_errors)}
 COLUMNS = ("part", "problem", "operator", "method", "choice", "seed", "quantity", "value")
 _QUICK = {"width": 0.125, "batch": 32, "examples": 32, "rounds": 3, "seeds": 1}
 
@@ -113,13 +114,22 @@ def measure_spectra(arguments: argparse.Namespace, progress: Progress) -> list[d
 
 
 def write(table: pd.DataFrame, folder: Path, of_run: dict) -> None:
-    """The long table, the summary (which is also printed), the record, and bars where products were measured."""
+    """The long table, the summary (which is also printed), a record for each part, and figures.
+
+    Parts that were measured into the same folder before and are not in this table stay as they were.
+    """
+    records = {part: of_run for part in dict.fromkeys(table["part"])}
+    if (folder / "record.json").is_file():
+        before = pd.read_csv(folder / "measurements.csv")
+        table = pd.concat([before[~before["part"].isin(records)], table], ignore_index=True)
+        records = read_record(folder / "record.json") | records
     summary = report(table)
     write_atomically(folder / "measurements.csv", lambda path: table.to_csv(path, index=False))
     write_atomically(folder / "summary.md", lambda path: path.write_text(summary))
-    write_record(of_run, folder / "record.json")
-    if "products" in set(table["part"]):
-        save_figure(product_costs(table), folder / "products.png")
+    write_record(records, folder / "record.json")
+    for part, (name, draw) in FIGURES.items():
+        if part in set(table["part"]):
+            save_figure(draw(table), folder / f"{name}.png")
     print(summary)
 
 

@@ -1,4 +1,4 @@
-"""The cost of products as bars: a panel a network and operator, a bar a candidate, a line for the target."""
+"""Costs of products as bars, with the target as a line; errors of densities against the products they took."""
 
 import math
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.peers import OPERATORS, OURS
 from benchmarks.tables import product_rows, target_of
-from hessketch.figures.style import COLOURS, grid, network_name, styled
+from hessketch.figures.style import COLOURS, grid, network_name, styled, wrapped_grid
 
 _PANEL = (3.0, 1.75)
 
@@ -46,3 +46,22 @@ def _draw(ax: Axes, rows: pd.DataFrame, target: float) -> None:
         above = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points", "ha": "center"}
         ax.annotate(f"target {target:g}", (target, 1), (0, 3), fontsize=7, color=COLOURS["ggn"], **above)
     ax.tick_params(axis="y", length=0)
+
+
+@styled
+def density_errors(table: pd.DataFrame) -> Figure:
+    """Distance to the exact spectrum against products: a panel a network, a line a method, medians over seeds."""
+    chosen = table[table["part"] == "density"]
+    keys = ["problem", "method", "choice", "seed"]
+    wide = chosen.pivot_table(index=keys, columns="quantity", values="value", sort=False).reset_index()
+    middle = wide.groupby(keys[:3], sort=False)[["products", "distance of Ritz values"]].median().reset_index()
+    problems, methods = (list(dict.fromkeys(middle[key])) for key in ("problem", "method"))
+    figure, axes = wrapped_grid(len(problems), columns=2, panel=(3.2, 2.2))
+    for ax, problem in zip(axes, problems, strict=True):
+        for method, colour in zip(methods, ("0.6", "0.2", COLOURS["hessian"], COLOURS["ggn"]), strict=False):
+            line = middle[(middle["problem"] == problem) & (middle["method"] == method)].sort_values("products")
+            ax.loglog(line["products"], line["distance of Ritz values"], "o-", color=colour, markersize=3, label=method)
+        ax.set(title=problem, xlabel="products", ylabel="Wasserstein-1 / width of bulk")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure

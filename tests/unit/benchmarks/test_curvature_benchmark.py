@@ -24,6 +24,24 @@ def test_products_are_measured_compared_and_written_with_their_provenance(tmp_pa
     assert "torch" in json.dumps(record) and record
     assert (folder / "products.png").stat().st_size > 0
     assert "Hessian" in capsys.readouterr().out
+    curvature.write(_densities(), folder, {"measured": "later"})
+    kept = pd.read_csv(folder / "measurements.csv")
+    assert set(kept["part"]) == {"products", "density"} and len(kept) == len(table) + len(_densities())
+    assert set(json.loads((folder / "record.json").read_text())) == {"products", "density"}
+    assert (folder / "density.png").stat().st_size > 0
+
+
+def _densities() -> pd.DataFrame:
+    rows = [
+        ("density", "small", "hessian", method, f"{steps} steps", seed, quantity, value)
+        for method in ("paper, not deflated", "fast, 1 start vector")
+        for steps in (16, 32)
+        for seed in (0, 1)
+        for quantity, value in (
+            ("products", steps), ("distance of Ritz values", 1 / steps), ("distance of curve", 2 / steps)
+        )
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=curvature.COLUMNS)
 
 
 def test_examples_that_do_not_fill_their_batches_are_refused(tmp_path):
