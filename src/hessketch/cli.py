@@ -161,7 +161,7 @@ def add_save_every(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=os.environ.get("HESSKETCH_SAVE_EVERY", "30"),
         metavar="SECONDS",
-        help="least time between saved states of the training (default: $HESSKETCH_SAVE_EVERY or 30)",
+        help="least time between saved states of a long job (default: $HESSKETCH_SAVE_EVERY or 30)",
     )
 
 

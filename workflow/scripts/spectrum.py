@@ -11,6 +11,7 @@ from hessketch.cli import (
     memory_from,
     run_job,
     spectrum_settings_from,
+    whole_number,
 )
 from hessketch.linalg.methods import METHODS
 
@@ -52,7 +53,9 @@ parser.add_argument("--split", choices=["train", "test"], required=True, help="e
 parser.add_argument("--model", type=Path, required=True, help="weights of the selected run")
 parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
 parser.add_argument("--output", type=Path, required=True, help="folder to write into")
-parser.add_argument("--batch-size", type=int, default=500, help="examples in one pass of a product (default: 500)")
+parser.add_argument(
+    "--batch-size", type=whole_number(1), default=500, help="examples in one pass of a product (default: 500)"
+)
 parser.add_argument("--test-examples-per-class", default="all", help="a number or 'all' (default: all)")
 parser.add_argument("--log", help="log file")
 add_spectrum_settings(parser, METHODS)

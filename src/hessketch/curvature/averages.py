@@ -1,6 +1,7 @@
 """Averages over all examples of a batch's product: what is kept between products, what is rebuilt, who shares it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
-from hessketch.curvature.batch import Batch, Pieces, loss_gradient
+from hessketch.curvature.batch import Batch, Pieces, loss_gradient, require_finite
 from hessketch.curvature.losses import Loss, summed_loss
 from hessketch.curvature.memory import is_out_of_memory
 from hessketch.curvature.precision import arithmetic
@@ -22,9 +23,35 @@ GRAPHS_SHARE = 0.5
 BatchProduct = Callable[..., list[Tensor]]
 
 
-def count_examples(targets: Any) -> int:
-    """Length of the first axis of the first tensor in targets that may be nested."""
-    return next((len(t) for t in tree_leaves(targets) if isinstance(t, Tensor)), 0)
+def count_examples(inputs: Any, targets: Any) -> int:
+    """Length of the first axis of the first tensor in the targets, which may be nested, or else in the inputs."""
+    return next((len(t) for t in [*tree_leaves(targets), *tree_leaves(inputs)] if isinstance(t, Tensor) and t.ndim), 0)
+
+
+def _pairs(batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """The batches that hold examples; raises InputError for one that is no pair of inputs and targets."""
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise InputError(
+                f"a batch is {type(batch).__name__}{f' of {len(batch)}' if hasattr(batch, '__len__') else ''}; give "
+                "an iterable of pairs (inputs, targets), such as [(inputs, targets)]"
+            )
+        if count_examples(*batch):
+            yield tuple(batch)
+
+
+def require_frozen(model: nn.Module) -> None:
+    """Raises InputError unless every layer is in eval mode and treats each example on its own."""
+    if isinstance(model, nn.DataParallel):
+        raise InputError("give the network inside DataParallel, model.module; processes share examples by group=...")
+    for name, module in model.named_modules():
+        if module.training and (not name or list(module.children()) == []):
+            raise InputError("curvature is taken with batch norm frozen and dropout off: call model.eval() first")
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise InputError(
+                f"{name}: batch norm without running statistics mixes the examples of a batch, whatever the mode; "
+                "keep its statistics (track_running_stats=True) or take group norm"
+            )
 
 
 class ExampleAverage:
@@ -51,9 +78,10 @@ class ExampleAverage:
         self._model, self._loss, self._build, self._group = model, loss, build, group
         self._names = list(parameters)
         originals = list(parameters.values())
-        self.parameters = [p.detach().requires_grad_() for p in originals]
-        self._originals = [(p, p._version) for p in originals]
+        with torch.inference_mode(False):
+            self.parameters = [p.detach().requires_grad_() for p in originals]
         self._fixed = [*originals, *model.buffers()]
+        self._versions = [(t, t._version) for t in self._fixed]
         self.device, self.dtype = originals[0].device, originals[0].dtype
         self._tf32, self._deterministic = tf32, deterministic
         self._sizes = [p.numel() for p in originals]
@@ -61,6 +89,7 @@ class ExampleAverage:
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
         self.limit: int | None = None  # examples that fit at once, once one batch did not
         self._kept: list[BatchProduct] = []
+        self._kept_batches = 0
         with arithmetic(tf32, deterministic):
             self.local_examples = self._keep(free_memory(self.device) * GRAPHS_SHARE if memory is None else memory)
         count = torch.tensor([self.local_examples], device=self.device)
@@ -80,10 +109,9 @@ class ExampleAverage:
     def _keep(self, memory: float) -> int:
         """Builds and keeps the products of batches while they fit; returns the number of examples of all."""
         examples, used, full = 0, 0, memory <= 0
-        self._kept_batches = 0
         probe = [torch.zeros_like(p) for p in self.parameters]
-        for inputs, targets in self._batches:
-            examples += count_examples(targets)
+        for inputs, targets in _pairs(self._batches):
+            examples += count_examples(inputs, targets)
             if full:
                 continue
             products = []
@@ -104,11 +132,17 @@ class ExampleAverage:
         """Whether the loss is a mean, a sum or one value an example: asked once, of the first batch."""
         if self._summed is None:
             with torch.no_grad():
-                outputs = self._network(self._moved(inputs))(self.parameters)
+                outputs = require_finite(self._network(self._moved(inputs))(self.parameters))
             self._summed = summed_loss(self._loss, outputs, self._moved(targets))
 
     def _moved(self, data: Any) -> Any:
-        return tree_map(lambda t: t.to(self.device, non_blocking=True) if isinstance(t, Tensor) else t, data)
+        def move(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            # What inference mode made cannot be saved for a derivative; a copy can.
+            return leaf.to(self.device, non_blocking=True, copy=leaf.is_inference())
+
+        return tree_map(move, data)
 
     def _network(self, inputs: Any) -> Callable[[Pieces], Tensor]:
         return lambda pieces: functional_call(self._model, dict(zip(self._names, pieces, strict=True)), (inputs,))
@@ -136,15 +170,18 @@ class ExampleAverage:
         yield from self._products(inputs, targets, first, build)
 
     def _parts(self, inputs: Any, targets: Any) -> list[tuple[Any, Any]]:
-        if self.limit is None or count_examples(targets) <= self.limit:
+        if self.limit is None or count_examples(inputs, targets) <= self.limit:
             return [(inputs, targets)]
+        if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
+            raise InputError(f"only {self.limit} examples fit into memory at once; give batches of at most so many")
         return list(zip(inputs.split(self.limit), targets.split(self.limit), strict=True))
 
     def _halve(self, inputs: Any, targets: Any, error: RuntimeError) -> None:
-        if count_examples(targets) == 1 or not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
+        if count_examples(inputs, targets) == 1 or not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
+            examples = count_examples(inputs, targets)
             raise InputError(
-                f"a batch of {count_examples(targets)} does not fit into the memory of {self.device}: give smaller "
-                "batches, a narrower network or a larger device"
+                f"a batch of {examples} does not fit into the memory of {self.device}: give smaller batches, a "
+                "narrower network or a larger device"
             ) from error
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -165,8 +202,12 @@ class ExampleAverage:
         diagonal blocks of these parameters count.
         """
         self._require_unchanged()
-        vectors = [self._pieces(column) for column in block.T.contiguous()]
-        total = torch.zeros(block.shape[1], outputs * block.shape[0], dtype=self.dtype, device=self.device)
+        if block.shape[1] == 0:
+            return block.new_zeros(outputs, *block.shape)
+        with torch.inference_mode(False):  # whose tensors cannot be differentiated
+            columns = block.T.clone() if block.is_inference() else block.T.contiguous()
+            vectors = [self._pieces(column) for column in columns]
+            total = torch.zeros(block.shape[1], outputs * block.shape[0], dtype=self.dtype, device=self.device)
 
         def multiply(product: BatchProduct, vector: Pieces) -> Tensor:
             return self._flat(product(vector) if blocks is None else _by_blocks(product, vector, blocks))
@@ -189,8 +230,9 @@ class ExampleAverage:
         if self._kept and not self._in_order:
             return
         examples = 0
-        for inputs, targets in self._batches[self._kept_batches :] if self._in_order else self._batches:
-            examples += count_examples(targets)
+        batches = _pairs(self._batches)
+        for inputs, targets in islice(batches, self._kept_batches, None) if self._in_order else batches:
+            examples += count_examples(inputs, targets)
             yield from self._products(inputs, targets, first, self._build.dropped)
         if not self._in_order and examples != self.local_examples:
             raise InputError(
@@ -199,8 +241,11 @@ class ExampleAverage:
             )
 
     def _require_unchanged(self) -> None:
-        if any(p._version != version for p, version in self._originals):
-            raise InputError("the network's weights have changed since this operator was made; make a new one")
+        require_frozen(self._model)
+        if any(t._version != version for t, version in self._versions):
+            raise InputError(
+                "the network's weights or buffers have changed since this operator was made; make a new one"
+            )
 
     def _over_processes(self, total: Tensor) -> Tensor:
         if self._group is not None:
@@ -209,9 +254,9 @@ class ExampleAverage:
 
     def mean_gradient(self) -> Tensor:
         """Gradient of the mean loss, shape (p,)."""
-        total = torch.zeros(sum(self._sizes), dtype=self.dtype, device=self.device)
         with arithmetic(self._tf32, self._deterministic):
-            for inputs, targets in self._batches:
+            total = torch.zeros(sum(self._sizes), dtype=self.dtype, device=self.device)
+            for inputs, targets in _pairs(self._batches):
                 for _, gradient in self._products(inputs, targets, self._flat, loss_gradient):
                     total += gradient
         return self._over_processes(total) / self.examples

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from hessketch.errors import NotFiniteError
+from hessketch.errors import InputError, NotFiniteError
 
 Pieces = Sequence[Tensor]  # one tensor a parameter, in its shape
 
@@ -23,7 +23,9 @@ class Batch:
 
 
 def require_finite(outputs: Tensor) -> Tensor:
-    """The outputs; raises NotFiniteError when they hold NaN or infinity."""
+    """The outputs; raises NotFiniteError when they hold NaN or infinity, InputError when they are no tensor."""
+    if not isinstance(outputs, Tensor):
+        raise InputError(f"the network returns {type(outputs).__name__}; wrap it so that it returns one tensor")
     if not torch.isfinite(outputs.detach()).all():
         raise NotFiniteError("the network's outputs hold NaN or infinity: its weights have diverged")
     return outputs

@@ -91,6 +91,8 @@ def spectra_of_network(
         "method": method_of(settings),
         "settings": asdict(settings),
         "seed": seed,
+        "batch_size": batch_size,
+        "tf32": tf32,
         "code": code_digest(),
     }
     facts = {
@@ -121,7 +123,6 @@ def spectra_of_network(
         **task,
         "operators": list(operators),
         "runs": runs,
-        "batch_size": batch_size,
         **facts,
         "mean_loss": mean_loss,
         "accuracy": accuracy,
@@ -141,7 +142,7 @@ def spectra_of_network(
 
 
 def _share(examples: Examples, group: distributed.ProcessGroup | None) -> Examples:
-    """This process's examples: every so-manieth."""
+    """This process's examples: every world-th, from its rank on."""
     if group is None:
         return examples
     rank, world = distributed.get_rank(group), distributed.get_world_size(group)

@@ -65,24 +65,59 @@ def summed_loss(loss: Loss, outputs: Tensor, targets: Any) -> Callable[[Tensor, 
     """The sum over examples of a loss that gives one value an example, or the mean or the sum of a batch.
 
     A loss of torch.nn with its default reduction is a mean. Which one a scalar is, is found out once with the given
-    outputs (n, ...) and targets: doubling a batch doubles a sum and leaves a mean. Raises InputError for a loss of
-    another shape, or whose value for two copies of a batch is neither.
+    outputs (n, ...) and targets, from its values for two parts of them (for two copies of a single example). Raises
+    InputError for a loss of another shape and for one that is neither, such as a mean with weights, whose value for a
+    batch does not follow from those of its parts.
     """
     with torch.no_grad():
         value = loss(outputs, targets)
         n = len(outputs)
-        if value.ndim and value.shape[0] == n:
-            return lambda o, t: loss(o, t).sum()
+        if not isinstance(value, Tensor):
+            raise InputError(f"the loss returns {type(value).__name__}; give a function that returns a tensor")
         if value.ndim:
+            broadcast = outputs.numel() == n > 1 and value.numel() == n * n
+            if value.shape[0] == n and not broadcast:
+                return lambda o, t: loss(o, t).sum()
             raise InputError(
                 f"the loss of {n} examples has shape {tuple(value.shape)}; give one value an example, or their mean"
             )
-        twice = loss(torch.cat([outputs, outputs]), tree_map(lambda t: torch.cat([t, t]), targets))
-        if torch.allclose(twice, value, rtol=1e-4, atol=0):
-            return lambda o, t: loss(o, t) * len(o)
-        if torch.allclose(twice, 2 * value, rtol=1e-4, atol=0):
-            return loss
-    raise InputError("the loss is neither a mean nor a sum over examples; give one value an example")
+        is_mean, is_sum = _reduction(loss, _told_apart(loss, outputs, targets), targets)
+    if is_mean and is_sum:
+        raise InputError("the loss of the first batch is 0: it may be a mean or a sum; give one value an example")
+    if not is_mean and not is_sum:
+        raise InputError(
+            "the loss is neither a mean nor a sum over examples (a mean with weights or ignored targets is not); give "
+            "one value an example"
+        )
+    return (lambda o, t: loss(o, t) * len(o)) if is_mean else loss
+
+
+def _told_apart(loss: Loss, outputs: Tensor, targets: Any) -> Tensor:
+    """The outputs moved by random numbers, if the loss is finite there: an untrained network's are all alike."""
+    outputs = outputs if outputs.dtype.itemsize > 2 else outputs.float()
+    noise = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0))
+    moved = outputs + noise.to(outputs)
+    try:
+        return moved if torch.isfinite(loss(moved, targets)).all() else outputs
+    except RuntimeError:  # such as that probabilities lie between 0 and 1
+        return outputs
+
+
+def _reduction(loss: Loss, outputs: Tensor, targets: Any) -> tuple[bool, bool]:
+    """Whether a scalar loss behaves as a mean, and as a sum, of one part after the first third and the rest."""
+    n = len(outputs)
+    if n == 1:
+        outputs = torch.cat([outputs, outputs])
+        targets = tree_map(lambda t: torch.cat([t, t]) if isinstance(t, Tensor) else t, targets)
+        n = 2
+    cut = max(n // 3, 1)
+    whole = loss(outputs, targets)
+    first, rest = (
+        loss(outputs[part], tree_map(lambda t, part=part: t[part] if isinstance(t, Tensor) else t, targets))
+        for part in (slice(0, cut), slice(cut, n))
+    )
+    mean, total = (cut * first + (n - cut) * rest) / n, first + rest
+    return (torch.allclose(whole, mean, rtol=1e-4, atol=0), torch.allclose(whole, total, rtol=1e-4, atol=0))
 
 
 def mean_loss_and_accuracy(

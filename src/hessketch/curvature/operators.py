@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from hessketch.curvature.averages import ExampleAverage
+from hessketch.curvature.averages import ExampleAverage, require_frozen
 from hessketch.curvature.losses import Loss
 from hessketch.curvature.precision import describe_arithmetic
 from hessketch.curvature.products import COMPONENTS_AT_ONCE, PRODUCTS, Builders, for_blocks
 from hessketch.errors import InputError, nearest
+from hessketch.linalg.vectors import column_dots
 
 Batches = Iterable[tuple[Any, Any]]
 OPERATORS = ("hessian", "ggn", "residual", "second_moment", "gradient_covariance", "predictor")
@@ -41,17 +42,13 @@ def select_parameters(model: nn.Module, patterns: str | Sequence[str] = "*") -> 
     candidates = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not candidates:
         raise InputError("the network has no parameter that requires a gradient")
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns or [])
+    if not patterns:
+        raise InputError("no parameter pattern given; give at least one, such as '*'")
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in candidates):
             raise InputError(f"no parameter matches {pattern!r}{nearest(pattern, candidates, cutoff=0.3)}")
     return {name: p for name, p in candidates.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
-
-
-def _require_frozen(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if module.training and (not name or list(module.children()) == []):
-            raise InputError("curvature is taken with batch norm frozen and dropout off: call model.eval() first")
 
 
 class _Averaged:
@@ -72,8 +69,13 @@ class _Averaged:
         deterministic: bool = False,
         group: distributed.ProcessGroup | None = None,
     ):
-        _require_frozen(model)
+        require_frozen(model)
         chosen = select_parameters(model, parameters)
+        kinds = {p.dtype for p in chosen.values()}
+        if len(kinds) > 1 or not next(iter(kinds)).is_floating_point:
+            raise InputError(f"parameters have the types {sorted(map(str, kinds))}; one real floating type is needed")
+        if memory is not None and (isinstance(memory, bool) or not isinstance(memory, int | float) or memory < 0):
+            raise InputError(f"memory is {memory!r}; allowed: a number of bytes from 0, or None")
         self.parameter_shapes = {name: tuple(p.shape) for name, p in chosen.items()}
         size = sum(p.numel() for p in chosen.values())
         self.shape = (size, size)
@@ -95,6 +97,8 @@ class _Averaged:
         return self._average.limit
 
     def _block(self, other: Tensor) -> Tensor:
+        if not isinstance(other, Tensor) or other.dtype.is_complex:
+            raise InputError("an operator multiplies real torch tensors; convert with torch.as_tensor")
         if other.ndim not in (1, 2) or other.shape[0] != self.shape[1]:
             raise InputError(
                 f"cannot multiply an operator of shape {self.shape} with a tensor of shape {tuple(other.shape)}"
@@ -117,8 +121,8 @@ class CurvatureOperator(_Averaged):
     batches : (inputs, targets) tuples: a list, a DataLoader (the same examples at each pass), or an iterator, which is
         read once into memory. Their size changes the speed and the memory, not the result
     parameters : name pattern or patterns; the operator is then the diagonal block of these parameters
-    memory : bytes for what is kept of batches between products (it saves a third of each product); default half of
-        what is free, 0 keeps nothing
+    memory : bytes for what is kept of batches between products (it saves a third to a half of each product); default
+        half of what is free, 0 keeps nothing
     tf32 : allow TF32 on a GPU: faster, three digits
     deterministic : only kernels that repeat bit by bit where they exist; see `arithmetic` for a record
     group : process group of torch.distributed over which the examples are spread; each process gives its own share,
@@ -147,7 +151,8 @@ class CurvatureOperator(_Averaged):
         block = self._block(other)
         product = self._average.columns(block, blocks=blocks)[0]
         if self._mean_gradient is not None:
-            product = product - torch.outer(self._mean_gradient, self._mean_gradient @ block)
+            along = column_dots(self._mean_gradient[:, None].expand_as(block), block)
+            product = product - torch.outer(self._mean_gradient, along.to(block))
         return product.reshape(other.shape)
 
 

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 @contextlib.contextmanager
@@ -11,8 +12,9 @@ def arithmetic(tf32: bool = False, deterministic: bool = False) -> Iterator[None
     """Within it, float32 products on a GPU are exact float32, or TF32 (10-bit mantissa) where `tf32` allows it.
 
     PyTorch takes TF32 for convolutions unless told otherwise, which leaves three digits. `deterministic` adds
-    repeatable kernels where they exist (a few, such as max pooling backward on CUDA, have none and warn). What the
-    process had set before holds again afterwards.
+    repeatable kernels where they exist (a few, such as max pooling backward on CUDA, have none and warn). Attention is
+    computed by plain matrix products, since its fused kernels have no second derivative, and inference mode, which
+    would make every derivative zero, is off. What the process had set before holds again afterwards.
     """
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
     before = [backend.fp32_precision for backend in backends]
@@ -22,7 +24,8 @@ def arithmetic(tf32: bool = False, deterministic: bool = False) -> Iterator[None
             backend.fp32_precision = "tf32" if tf32 else "ieee"
         if deterministic and not was[0]:
             torch.use_deterministic_algorithms(True, warn_only=True)
-        yield
+        with torch.inference_mode(False), sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         for backend, precision in zip(backends, before, strict=True):
             backend.fp32_precision = precision

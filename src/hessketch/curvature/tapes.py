@@ -40,10 +40,12 @@ class GradientTape:
 
     def _gradient(self, parameters: Pieces) -> list[Tensor]:
         outputs = require_finite(self._batch.network(parameters))
-        if self._fixed_slope:
-            return vector_jacobian([outputs], parameters, [_fixed_slope(self._batch, outputs)])
-        loss = self._batch.loss(outputs)
-        return vector_jacobian([loss], parameters, [torch.ones_like(loss.detach())])
+        slope = _fixed_slope(self._batch, outputs)
+        primal, tangent = forward_ad.unpack_dual(outputs)
+        if not self._fixed_slope and tangent is not None:
+            # The slope moves by L J v; by reverse mode, since not every loss has a forward one.
+            slope = forward_ad.make_dual(slope, output_hessian(self._batch, primal)(tangent))
+        return vector_jacobian([outputs], parameters, [slope])
 
     def kept_bytes(self) -> int:
         return self._graph.kept_bytes() if self._graph is not None else _tape_bytes(self._tape, self._batch)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hessketch.errors import InputError
 from hessketch.linalg.basis import Basis
 from hessketch.linalg.deflation import Eigenpairs
 from hessketch.linalg.krylov import KrylovRun, RunStore, krylov_run, leading
@@ -104,6 +105,8 @@ def leading_eigenpairs(
     vectors finds the others). Raises as `krylov_run`.
     """
     require_at_least(1, count=count, max_steps=max_steps)
+    if not 0 < tolerance < 1:
+        raise InputError(f"tolerance is {tolerance!r}; allowed: numbers between 0 and 1 (0.001 is usual)")
     start, wanted = random_unit_vector(operator, generator), Wanted(count, tolerance, 1, max_steps)
     room = Room(operator, wanted, memory)
     run, found = leading_run(operator, wanted, room, start, generator, store, progress)

@@ -36,6 +36,8 @@ def dimension(operator: Operator) -> int:
     shape = tuple(operator.shape)
     if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 1:
         raise InputError(f"an operator of shape {shape} has no spectrum; give a symmetric one of shape (p, p), p >= 1")
+    if not operator.dtype.is_floating_point:
+        raise InputError(f"an operator of {operator.dtype} is given; convert it to float32 or float64")
     return shape[0]
 
 

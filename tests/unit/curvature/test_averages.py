@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
 
 from hessketch.curvature import averages
@@ -123,7 +124,7 @@ def test_weights_that_change_under_an_operator_are_noticed(examples):
     operator = CurvatureOperator("ggn", model, LOSS, [examples])
     with torch.no_grad():
         next(model.parameters()).mul_(2)
-    with pytest.raises(InputError, match="weights have changed since this operator was made"):
+    with pytest.raises(InputError, match="weights or buffers have changed since this operator was made"):
         operator @ _vectors(operator)
 
 
@@ -136,9 +137,22 @@ def test_the_losses_of_torch_are_understood_with_any_reduction(model, examples, 
         torch.testing.assert_close(product, expected.products(vectors)[name], rtol=1e-4, atol=1e-6)
 
 
+def test_a_loss_of_probabilities_is_told_to_be_a_mean(examples):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1024, 1), nn.Sigmoid(), nn.Flatten(0)).eval()
+    targets = (examples[1] > 0).float()
+    each = CurvatureOperator("hessian", model, nn.BCELoss(reduction="none"), [(examples[0], targets)])
+    vectors = _vectors(each)
+    mean = CurvatureOperator("hessian", model, nn.BCELoss(), _batches((examples[0], targets), 7))
+    torch.testing.assert_close(mean @ vectors, each @ vectors, rtol=1e-4, atol=1e-6)
+
+
 def test_a_loss_that_is_neither_a_mean_nor_a_sum_is_refused(model, examples):
     for loss, words in (
         (lambda o, t: LOSS(o, t).sum() ** 2, "neither a mean nor a sum"),
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 7.0])), "a mean with weights"),
+        (nn.CrossEntropyLoss(ignore_index=0), "a mean with weights or ignored targets"),
+        (lambda o, t: (o * 0).sum(), "the loss of the first batch is 0"),
+        (lambda o, t: 0.5, "the loss returns float"),
         (lambda o, t: o.T, r"has shape \(3, 23\)"),
     ):
         with pytest.raises(InputError, match=words):
@@ -176,6 +190,111 @@ def test_nan_in_the_weights_is_named_when_nothing_is_kept(examples):
         operator = CurvatureOperator(name, model, LOSS, [examples], memory=0)
         with pytest.raises(NotFiniteError, match="diverged"):
             operator @ _vectors(operator)
+
+
+def test_nan_in_the_weights_is_named_with_a_mean_loss_too(examples):
+    model = build_network("mlp", input_shape=(1, 32, 32), classes=3, width=1 / 64, norm="none", seed=4).eval()
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.raises(NotFiniteError, match="diverged"):
+        CurvatureOperator("hessian", model, nn.CrossEntropyLoss(), [examples])
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.MSELoss(reduction="none"), nn.HuberLoss(), nn.SmoothL1Loss()])
+@pytest.mark.parametrize("memory", [None, 0])
+def test_regression_losses_of_torch_have_the_dense_hessian(loss, memory):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double().eval()
+    batch = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
+    names = [name for name, _ in model.named_parameters()]
+    sizes = [p.numel() for p in model.parameters()]
+
+    def mean_loss(theta):
+        pieces = [t.view_as(p) for t, p in zip(theta.split(sizes), model.parameters(), strict=True)]
+        outputs = functional_call(model, dict(zip(names, pieces, strict=True)), (batch[0],))
+        value = loss(outputs, batch[1])
+        return value if value.ndim == 0 else value.sum() / 5
+
+    theta = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    expected = torch.autograd.functional.hessian(mean_loss, theta)
+    operator = CurvatureOperator("hessian", model, loss, [batch], memory=memory)
+    torch.testing.assert_close(operator @ torch.eye(len(theta), dtype=torch.float64), expected)
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_mode_around_an_operator_changes_nothing(examples, name, memory):
+    model = build_network("mlp", input_shape=(1, 32, 32), classes=3, width=1 / 64, norm="none", seed=4).eval()
+    expected = CurvatureOperator(name, model, LOSS, [examples], memory=memory)
+    vectors = _vectors(expected)
+    with torch.inference_mode():
+        copies = examples[0].clone(), examples[1].clone()
+        operator = CurvatureOperator(name, model, LOSS, [copies], memory=memory)
+        product = operator @ vectors.clone()
+    difference = torch.linalg.norm(product.clone() - expected @ vectors)
+    assert difference <= 1e-5 * torch.linalg.norm(expected @ vectors)
+
+
+def test_a_transformer_layer_has_a_symmetric_hessian():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=8, batch_first=True)
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(24, 3)).double().eval()
+    batch = torch.randn(4, 3, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
+    for memory in (None, 0):
+        operator = CurvatureOperator("hessian", model, LOSS, [batch], memory=memory)
+        block = torch.randn(operator.shape[0], 5, dtype=torch.float64)
+        form = block.T @ (operator @ block)
+        assert form.abs().max() > 0.1
+        torch.testing.assert_close(form, form.T)
+
+
+def test_empty_batches_among_others_are_passed_over(model, examples):
+    empty = examples[0][:0], examples[1][:0]
+    expected = CurvatureOperator("hessian", model, LOSS, [examples])
+    vectors = _vectors(expected)
+    for batches in ([empty, examples], [examples, empty]):
+        for memory in (None, 0):
+            operator = CurvatureOperator("hessian", model, nn.CrossEntropyLoss(), batches, memory=memory)
+            assert operator.examples == 23
+            assert torch.linalg.norm(operator @ vectors - expected @ vectors) <= 1e-5 * torch.linalg.norm(
+                expected @ vectors
+            )
+
+
+def test_what_makes_no_sense_is_refused_with_the_remedy(model, examples):
+    operator = CurvatureOperator("hessian", model, LOSS, [examples])
+    mixing = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(1024, track_running_stats=False), nn.Linear(1024, 3)).eval()
+    two = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3).double()).eval()
+    tuple_out = nn.LSTM(4, 3).eval()
+    cases = [
+        (lambda: operator @ [1.0], "real torch tensors"),
+        (lambda: operator @ torch.ones(operator.shape[0], dtype=torch.complex64), "real torch tensors"),
+        (lambda: CurvatureOperator("hessian", model, LOSS, examples), "give an iterable of pairs"),
+        (lambda: CurvatureOperator("hessian", model, LOSS, [(*examples, 1)]), "a batch is tuple of 3; give"),
+        (lambda: CurvatureOperator("hessian", model, LOSS, [examples], parameters=[]), "no parameter pattern"),
+        (lambda: CurvatureOperator("hessian", model, LOSS, [examples], memory="1GB"), "a number of bytes"),
+        (lambda: CurvatureOperator("hessian", mixing, LOSS, [examples]), "mixes the examples of a batch"),
+        (lambda: CurvatureOperator("hessian", two, LOSS, [(torch.ones(2, 4), torch.ones(2))]), "one real floating"),
+        (lambda: CurvatureOperator("ggn", tuple_out, LOSS, [(torch.ones(2, 4), torch.ones(2))]), "returns tuple"),
+        (lambda: CurvatureOperator("ggn", nn.DataParallel(model), LOSS, [examples]), "model.module"),
+    ]
+    for call, words in cases:
+        with pytest.raises(InputError, match=words):
+            call()
+    assert (operator @ torch.ones(operator.shape[0], 0)).shape == (operator.shape[0], 0)
+
+
+def test_a_network_put_into_training_mode_later_is_noticed(examples):
+    model = build_network("vgg11", input_shape=(1, 32, 32), classes=3, width=1 / 32, norm="batch", seed=4).eval()
+    operator = CurvatureOperator("ggn", model, LOSS, [examples], memory=0)
+    vectors = _vectors(operator)
+    model.train()
+    with pytest.raises(InputError, match="eval"):
+        operator @ vectors
+    model(examples[0])  # moves the running statistics
+    model.eval()
+    with pytest.raises(InputError, match="buffers have changed"):
+        operator @ vectors
 
 
 def test_a_part_left_in_training_mode_is_refused(examples):
