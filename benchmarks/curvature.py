@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> None:
     rows = measure_products(arguments, device, progress) if "products" in arguments.parts else []
     rows += measure_spectra(arguments, progress)
     folder = arguments.output / (slug(device) + ("-quick" if arguments.quick else ""))
-    settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(arguments).items()}
+    settings = {name: value for name, value in vars(arguments).items() if name != "output"}
     settings["clock_of_products"] = best_clock(device, arguments.threads)
     write(pd.DataFrame(rows, columns=COLUMNS), folder, record(device, settings))
     progress.say(f"written to {folder}")

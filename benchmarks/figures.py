@@ -61,7 +61,7 @@ def density_errors(table: pd.DataFrame) -> Figure:
         for method, colour in zip(methods, ("0.6", "0.2", COLOURS["hessian"], COLOURS["ggn"]), strict=False):
             line = middle[(middle["problem"] == problem) & (middle["method"] == method)].sort_values("products")
             ax.loglog(line["products"], line["distance of Ritz values"], "o-", color=colour, markersize=3, label=method)
-        ax.set(title=problem, xlabel="products", ylabel="Wasserstein-1 / width of bulk")
+        ax.set(title=problem, xlabel="products", ylabel="$W_1$ / width of bulk")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure

@@ -39,8 +39,8 @@ where measured, MiB of memory."""
 
 _EIGENVALUES = """## Products until the ten leading eigenvalues are within 1e-3
 
-Median over seeds at the cheapest setting that is right (in brackets that setting); then at the method's own setting
-(in brackets the largest relative error that it leaves)."""
+Products and CPU seconds, median over seeds, at the cheapest setting that is right (in brackets that setting); then at
+the method's own setting (in brackets the largest relative error that it leaves)."""
 
 _GHOSTS = """## False copies of the ten leading eigenvalues
 
@@ -117,11 +117,15 @@ def eigenvalues_table(table: pd.DataFrame) -> str:
 
 def _eigenvalue_cell(rows: pd.DataFrame) -> str:
     least = rows[rows["choice"] == LEAST]
-    texts = ["not reached" if least.empty else f"{least['products'].median():.0f} ({least['setting'].median():.3g})"]
+    texts = ["not reached" if least.empty else f"{_effort(least)} ({least['setting'].median():.3g})"]
     for choice, own in rows[rows["choice"].str.startswith(OWN)].groupby("choice", sort=False):
         worst = own["largest relative error"].max()
-        texts.append(f"{choice.removeprefix(OWN).strip()}: {own['products'].median():.0f} (error {worst:.0e})")
+        texts.append(f"{choice.removeprefix(OWN).strip()}: {_effort(own)} (error {worst:.0e})")
     return "; ".join(texts)
+
+
+def _effort(rows: pd.DataFrame) -> str:
+    return f"{rows['products'].median():.0f}, {rows['CPU seconds'].median():.2g} s"
 
 
 def ghosts_table(table: pd.DataFrame) -> str:
