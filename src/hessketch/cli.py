@@ -100,15 +100,17 @@ def add_spectrum_settings(parser: argparse.ArgumentParser, methods: Mapping[str,
         help="eigenpairs taken out: a number, 0 for none, or 'classes' (default: classes)",
     )
     defaults: dict[str, dict[str, Any]] = {}
+    choices: dict[str, Any] = {}
     for method, settings in methods.items():
         for field in fields(settings):
             defaults.setdefault(field.name, {})[method] = field.default
+            choices[field.name] = field.metadata.get("choices")
     for name, values in defaults.items():
         if name in _RANK_FIELDS:
             continue
         text = ", ".join(f"{value} with {method}" for method, value in values.items())
         kind = type(next(iter(values.values())))
-        options = {"action": "store_const", "const": True} if kind is bool else {"type": kind}
+        options = {"action": "store_const", "const": True} if kind is bool else {"type": kind, "choices": choices[name]}
         parser.add_argument(f"--{name.replace('_', '-')}", help=f"(default: {text})", **options)
     parser.add_argument(
         "--memory-gib",

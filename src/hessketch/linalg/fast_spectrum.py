@@ -13,7 +13,7 @@ random vector's in the complement of all pairs before, it is right whatever the 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ from hessketch.linalg.vectors import (
 # Grid beyond the outermost Ritz values, in standard deviations of the kernel, whose mass beyond is below 1e-9.
 _KERNEL_REACH = 6.2
 _BROADENINGS = ("paper", "spacing")
+_PRECISIONS = ("same", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,12 @@ class FastSettings:
     start_vectors: int = 2
     grid_points: int = 1024
     kpm_moments: int = 0  # 0: no KPM; its moments come from the same run, at most two a step
-    broadening: str = "paper"  # its sigma for the steps taken, or 'spacing': the mean spacing of the Ritz values
-    basis_precision: str = "same"  # of the kept Lanczos vectors: 'same' as the operator's, 'float32' or 'float64'
-    basis_place: str = "auto"  # 'device', 'host', or 'auto': on the device if they fit, else on the host
+    # paper: its sigma for the steps taken; spacing: the mean spacing of the Ritz values
+    broadening: str = field(default="paper", metadata={"choices": _BROADENINGS})
+    # of the kept Lanczos vectors; same: as the operator's
+    basis_precision: str = field(default="same", metadata={"choices": _PRECISIONS})
+    # auto: on the device if the Lanczos vectors fit there, else on the host
+    basis_place: str = field(default="auto", metadata={"choices": PLACES})
 
     def __post_init__(self):
         """Raises InputError for a number out of range or an unknown word."""
@@ -77,12 +81,10 @@ class FastSettings:
                 require_at_least(least.get(f.name, 1), **{f.name: getattr(self, f.name)})
         if not 0 < self.tolerance < 1:
             raise InputError(f"tolerance is {self.tolerance!r}; allowed: numbers between 0 and 1 (0.001 is usual)")
-        if self.broadening not in _BROADENINGS:
-            raise InputError(f"broadening {self.broadening!r} is unknown; allowed: {', '.join(_BROADENINGS)}")
-        if self.basis_place not in PLACES:
-            raise InputError(f"basis_place {self.basis_place!r} is unknown; allowed: {', '.join(PLACES)}")
-        if self.basis_precision not in ("same", "float32", "float64"):
-            raise InputError(f"basis_precision {self.basis_precision!r} is unknown; allowed: same, float32, float64")
+        for f in fields(self):
+            allowed = f.metadata.get("choices")
+            if allowed and getattr(self, f.name) not in allowed:
+                raise InputError(f"{f.name} {getattr(self, f.name)!r} is unknown; allowed: {', '.join(allowed)}")
         if self.grid_points < self.lanczos_steps:
             raise InputError(
                 f"grid_points {self.grid_points} does not resolve lanczos_steps {self.lanczos_steps}; "

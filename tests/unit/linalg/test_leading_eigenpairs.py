@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from interruptions import Interrupted, MemoryStore
 from known_spectra import Counted, generator, rotated
-from test_krylov import Interrupted, MemoryStore
 
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.leading_eigenpairs import Room, Wanted, leading_eigenpairs
@@ -224,3 +224,9 @@ def test_an_operator_that_is_not_square_symmetric_or_finite_is_refused():
         leading_eigenpairs(torch.randn(30, 30, generator=generator()), 1, generator())
     with pytest.raises(NotFiniteError, match="step 2"):
         leading_eigenpairs(Counted(torch.diag(torch.arange(9.0)), bad_from=2), 5, generator())
+
+
+def test_a_tolerance_that_means_nothing_is_refused():
+    for tolerance in (-1.0, 0.0, float("nan"), 2.0):
+        with pytest.raises(InputError, match=r"tolerance is .*; allowed: numbers between 0 and 1"):
+            leading_eigenpairs(torch.eye(3), 1, generator(), tolerance=tolerance)
