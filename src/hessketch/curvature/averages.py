@@ -177,15 +177,15 @@ class ExampleAverage:
         return list(zip(inputs.split(self.limit), targets.split(self.limit), strict=True))
 
     def _halve(self, inputs: Any, targets: Any, error: RuntimeError) -> None:
-        if count_examples(inputs, targets) == 1 or not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
-            examples = count_examples(inputs, targets)
+        examples = count_examples(inputs, targets)
+        if examples == 1 or not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
             raise InputError(
                 f"a batch of {examples} does not fit into the memory of {self.device}: give smaller batches, a "
                 "narrower network or a larger device"
             ) from error
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.limit = (len(targets) + 1) // 2
+        self.limit = (examples + 1) // 2
 
     def _batch(self, inputs: Any, targets: Any) -> Batch:
         summed, inputs, targets = self._summed, self._moved(inputs), self._moved(targets)

@@ -111,7 +111,8 @@ def spectra_of_network(
             operator = CurvatureOperator(name, model, loss_of, batches, memory=memory, tf32=tf32, group=group)
             stores = None if group is not None else _stores(folder, task, save_every)
             done = _spectrum_of(operator, settings, seed, memory, stores, progress)
-            _write_partial(folder, task, *done) if group is None else None
+            if group is None:
+                _write_partial(folder, task, *done)
         else:
             progress.say(f"{name}: already done, resumed")
         tables, runs[name] = done

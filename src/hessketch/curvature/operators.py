@@ -54,8 +54,6 @@ def select_parameters(model: nn.Module, patterns: str | Sequence[str] = "*") -> 
 class _Averaged:
     """What all operators of a network share: parameters in a flat order, examples, arithmetic, checks."""
 
-    _vectors = 1  # that a batch's product gives
-
     def __init__(
         self,
         build: Builders,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.autograd.graph import GradientEdge
 
 from hessketch.curvature.batch import Batch, Pieces, edges, loss_slope, output_hessian, require_finite, vector_jacobian
 from hessketch.curvature.graphs import GradientGraph
@@ -17,13 +18,29 @@ from hessketch.curvature.memory import saved_tensors, storage_bytes
 from hessketch.curvature.tangents import TangentsUnsupported, TangentTape, record_tangents
 
 
-class GradientTape:
+class _Taped:
+    """A batch's tape, recorded with its first vector, or autograd's graph where forward mode is missing."""
+
+    def __init__(self, batch: Batch):
+        self._batch = batch
+        self._tape: TangentTape | None = None
+        self._graph: GradientGraph | None = None
+        self._outputs: list[GradientEdge | None] = []  # where a pass backwards from the outputs starts, if one is made
+
+    def kept_bytes(self) -> int:
+        """Memory of what is kept, parameters and buffers aside."""
+        if self._graph is not None:
+            return self._graph.kept_bytes()
+        saved = saved_tensors(e.node for e in self._outputs if e is not None)
+        return storage_bytes([*self._tape.constants(), *saved], self._batch.fixed)
+
+
+class GradientTape(_Taped):
     """Multiplies by the derivative of J^T s: the Hessian with s = s(theta), the residual with s held fixed."""
 
     def __init__(self, batch: Batch, fixed_slope: bool):
-        self._batch, self._fixed_slope = batch, fixed_slope
-        self._tape: TangentTape | None = None
-        self._graph: GradientGraph | None = None
+        super().__init__(batch)
+        self._fixed_slope = fixed_slope
 
     def __call__(self, vector: Pieces) -> list[Tensor]:
         """The product with `vector`."""
@@ -47,25 +64,17 @@ class GradientTape:
             slope = forward_ad.make_dual(slope, output_hessian(self._batch, primal)(tangent))
         return vector_jacobian([outputs], parameters, [slope])
 
-    def kept_bytes(self) -> int:
-        return self._graph.kept_bytes() if self._graph is not None else _tape_bytes(self._tape, self._batch)
-
 
 def _fixed_slope(batch: Batch, outputs: Tensor) -> Tensor:
     return loss_slope(batch, forward_ad.unpack_dual(outputs).primal)
 
 
-def _tape_bytes(tape: TangentTape, batch: Batch, besides: Sequence[Tensor] = ()) -> int:
-    return storage_bytes([*tape.constants(), *besides], batch.fixed)
-
-
-class OutputsTape:
+class OutputsTape(_Taped):
     """Multiplies by J^T M J for a matrix M between outputs of the same example, given by its product."""
 
     def __init__(self, batch: Batch, between: Callable[[Batch, Tensor], Callable[[Tensor], Tensor]]):
-        self._batch, self._make_between = batch, between
-        self._tape: TangentTape | None = None
-        self._graph: GradientGraph | None = None
+        super().__init__(batch)
+        self._make_between = between
 
     def __call__(self, vector: Pieces, chosen: Sequence[int] | None = None) -> list[Tensor]:
         """The product with `vector`; with `chosen`, that of the diagonal block of these parameters alone."""
@@ -95,19 +104,9 @@ class OutputsTape:
         self._between = self._make_between(self._batch, outputs)
         return tangent
 
-    def kept_bytes(self) -> int:
-        if self._graph is not None:
-            return self._graph.kept_bytes()
-        return _tape_bytes(self._tape, self._batch, saved_tensors(e.node for e in self._outputs if e is not None))
 
-
-class ComponentsTape:
+class ComponentsTape(_Taped):
     """GGN and residual of the same vector: the residual's tape gives J v on its way, the GGN adds a pass backwards."""
-
-    def __init__(self, batch: Batch):
-        self._batch = batch
-        self._tape: TangentTape | None = None
-        self._graph: GradientGraph | None = None
 
     def __call__(self, vector: Pieces) -> list[Tensor]:
         """The pieces of the GGN's product, then those of the residual's."""
@@ -136,8 +135,3 @@ class ComponentsTape:
         outputs = require_finite(self._batch.network(parameters))
         slope = _fixed_slope(self._batch, outputs)
         return [*vector_jacobian([outputs], parameters, [slope], retain_graph=True), outputs]
-
-    def kept_bytes(self) -> int:
-        if self._graph is not None:
-            return self._graph.kept_bytes()
-        return _tape_bytes(self._tape, self._batch, saved_tensors(e.node for e in self._outputs if e is not None))

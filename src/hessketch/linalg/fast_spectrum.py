@@ -36,9 +36,9 @@ from hessketch.linalg.density import average_curves, kernel_width, smoothed
 from hessketch.linalg.kpm import kpm_density_of_ritz
 from hessketch.linalg.krylov import KrylovRun, RunStore, krylov_run, leading
 from hessketch.linalg.lanczos import Ritz
-from hessketch.linalg.leading_eigenpairs import PLACES, Room, Wanted, leading_run, ritz_pairs
+from hessketch.linalg.leading_eigenpairs import PLACES, Room, Wanted, leading_run, require_tolerance, ritz_pairs
 from hessketch.linalg.normalization import Bounds, bounds_of_ritz
-from hessketch.linalg.spectrum import Spectrum, SpectrumPart
+from hessketch.linalg.spectrum import Spectrum, SpectrumPart, require_sound_counts
 from hessketch.linalg.sums import spectral_sums
 from hessketch.linalg.vectors import (
     Operator,
@@ -46,7 +46,6 @@ from hessketch.linalg.vectors import (
     dimension,
     no_progress,
     random_unit_vector,
-    require_at_least,
 )
 
 # Grid beyond the outermost Ritz values, in standard deviations of the kernel, whose mass beyond is below 1e-9.
@@ -75,25 +74,14 @@ class FastSettings:
 
     def __post_init__(self):
         """Raises InputError for a number out of range or an unknown word."""
-        least = {"top": 0, "lanczos_steps": 2, "kpm_moments": 0, "grid_points": 16}
-        for f in fields(self):
-            if f.type is int:
-                require_at_least(least.get(f.name, 1), **{f.name: getattr(self, f.name)})
-        if not 0 < self.tolerance < 1:
-            raise InputError(f"tolerance is {self.tolerance!r}; allowed: numbers between 0 and 1 (0.001 is usual)")
+        require_sound_counts(self, top=0, lanczos_steps=2, kpm_moments=0, grid_points=16)
+        require_tolerance(self.tolerance)
         for f in fields(self):
             allowed = f.metadata.get("choices")
             if allowed and getattr(self, f.name) not in allowed:
                 raise InputError(f"{f.name} {getattr(self, f.name)!r} is unknown; allowed: {', '.join(allowed)}")
-        if self.grid_points < self.lanczos_steps:
-            raise InputError(
-                f"grid_points {self.grid_points} does not resolve lanczos_steps {self.lanczos_steps}; "
-                "give at least as many points as steps"
-            )
         if self.max_steps < self.lanczos_steps:
             raise InputError(f"max_steps {self.max_steps} is less than lanczos_steps {self.lanczos_steps}")
-        if self.kpm_moments == 1:
-            raise InputError("kpm_moments is 1; allowed: 0 for no KPM, or integers from 2")
 
 
 def fast_spectrum(

@@ -299,7 +299,7 @@ def _orthonormal(vector: Tensor, locked: Tensor | None, basis: Basis | None) -> 
         if basis is not None:
             vector, _ = basis.project_out(vector)
         vector = vector / norm(vector)
-    return vector.to(vector.dtype)
+    return vector
 
 
 def leading(pairs: Ritz, count: int, tolerance: float, rounding: float) -> np.ndarray:

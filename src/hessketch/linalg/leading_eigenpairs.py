@@ -24,6 +24,12 @@ BASIS_SHARE = 0.5
 PLACES = ("auto", "device", "host")
 
 
+def require_tolerance(tolerance: float) -> None:
+    """Raises InputError for a relative residual that no pair could meet, or every one."""
+    if not 0 < tolerance < 1:
+        raise InputError(f"tolerance is {tolerance!r}; allowed: numbers between 0 and 1 (0.001 is usual)")
+
+
 @dataclass(frozen=True)
 class Wanted:
     """When a run may stop."""
@@ -105,8 +111,7 @@ def leading_eigenpairs(
     vectors finds the others). Raises as `krylov_run`.
     """
     require_at_least(1, count=count, max_steps=max_steps)
-    if not 0 < tolerance < 1:
-        raise InputError(f"tolerance is {tolerance!r}; allowed: numbers between 0 and 1 (0.001 is usual)")
+    require_tolerance(tolerance)
     start, wanted = random_unit_vector(operator, generator), Wanted(count, tolerance, 1, max_steps)
     room = Room(operator, wanted, memory)
     run, found = leading_run(operator, wanted, room, start, generator, store, progress)
@@ -145,7 +150,8 @@ def leading_run(
 
 
 def ritz_pairs(run: KrylovRun, found: np.ndarray) -> Eigenpairs:
-    pairs = run.ritz()
-    vectors = run.basis.combine(run.eigenpairs()[1][:, found]) if run.basis is not None else None
+    """The eigenpairs at these indices of the run's Ritz values; vectors only where a basis was kept."""
+    pairs, y = run.eigenpairs() if run.basis is not None else (run.ritz(), None)
+    vectors = None if y is None else run.basis.combine(y[:, found])
     values, residuals = pairs.values[found], pairs.residuals[found]
     return Eigenpairs(values, vectors, residuals, np.hypot(values, residuals))

@@ -1,19 +1,18 @@
 """The whole protocol of Papyan 2018 for one operator."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
-from hessketch.errors import InputError
 from hessketch.linalg.deflation import deflate, low_rank_deflation
 from hessketch.linalg.density import lanczos_density
 from hessketch.linalg.kpm import kpm_density, kpm_products
 from hessketch.linalg.lanczos import fast_lanczos, ritz, slow_lanczos
 from hessketch.linalg.normalization import spectral_bounds
-from hessketch.linalg.spectrum import Spectrum, SpectrumPart
+from hessketch.linalg.spectrum import Spectrum, SpectrumPart, require_sound_counts
 from hessketch.linalg.sums import spectral_sums
-from hessketch.linalg.vectors import Operator, ProgressCallback, dimension, no_progress, require_at_least
+from hessketch.linalg.vectors import Operator, ProgressCallback, dimension, no_progress
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,7 @@ class PaperSettings:
 
     def __post_init__(self):
         """Raises InputError for a count out of range."""
-        least = {"lanczos_steps": 2, "deflation_rank": 0, "kpm_moments": 0}
-        for field in fields(self):
-            if field.type is int:
-                require_at_least(least.get(field.name, 1), **{field.name: getattr(self, field.name)})
-        if self.grid_points < self.lanczos_steps:
-            raise InputError(
-                f"grid_points {self.grid_points} does not resolve lanczos_steps {self.lanczos_steps}; "
-                "give at least as many points as steps"
-            )
-        if self.kpm_moments == 1:
-            raise InputError("kpm_moments is 1; allowed: 0 for no KPM, or integers from 2")
+        require_sound_counts(self, lanczos_steps=2, deflation_rank=0, kpm_moments=0)
 
 
 def products_needed(settings: PaperSettings) -> int:
