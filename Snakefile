@@ -21,10 +21,17 @@ include: "workflow/rules/spectra.smk"
 include: "workflow/rules/full_spectrum.smk"
 
 
+if "federation" in config:
+
+    include: "workflow/rules/federated.smk"
+    include: "workflow/rules/sharper_sketching.smk"
+
+
 rule all:
     default_target: True
     input:
         rules.full_spectrum.input,
+        rules.sharper_sketching.input if "federation" in config else [],
 
 
 onstart:
@@ -32,7 +39,8 @@ onstart:
 
 
 onsuccess:
-    print(f"\nFigures: {FIGURES}/\nTables and notebook: {RESULTS}/full_spectrum/")
+    studies = ["full_spectrum", *(["sharper_sketching"] if "federation" in config else [])]
+    print(f"\nFigures: {FIGURES}/\nTables and notebook: {', '.join(f'{RESULTS}/{study}/' for study in studies)}")
     print(f"Report:  snakemake {report_arguments()}")
 
 

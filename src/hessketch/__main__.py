@@ -1,12 +1,14 @@
-"""`python -m hessketch`: train one network, or compute the spectrum of one checkpoint."""
+"""`python -m hessketch`: train one network, simulate a federation, or compute the spectrum of one checkpoint."""
 
 import argparse
 
 from hessketch.cli import run_job
-from hessketch.commands import spectrum, train
+from hessketch.commands import federate, spectrum, train
 
 _EXAMPLES = """examples:
   python -m hessketch train --dataset digits --network resnet18 --width 0.125 --epochs 20 --output my_run
+  python -m hessketch federate --dataset digits --network mlp --norm none --width 0.0625 --reduction 10 --clients 20 \\
+      --rounds 60 --learning-rate 0.3 --output my_federation
   python -m hessketch spectrum --checkpoint my_run/model.safetensors --dataset digits --split test --output my_spectrum
 
 `python -m hessketch COMMAND --help` lists the flags of a command with their defaults.
@@ -17,12 +19,12 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser(
         prog="python -m hessketch",
-        description="Spectra of deep-network Hessians.",
+        description="Spectra of deep-network Hessians, with and without sketched federated training.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, spectrum):
+    for module in (train, federate, spectrum):
         name = module.__name__.rsplit(".", 1)[-1]
         command = commands.add_parser(
             name,

@@ -24,9 +24,11 @@ def add_settings(parser: argparse.ArgumentParser, settings: type, skip: tuple[st
         flag = "--" + field.name.replace("_", "-")
         text = f"{field.metadata.get('help', field.name.replace('_', ' '))} (default: {field.default})"
         if isinstance(field.default, bool):
-            parser.add_argument(flag, action="store_true", help=text)
+            action = argparse.BooleanOptionalAction if field.default else "store_true"
+            parser.add_argument(flag, action=action, default=field.default, help=text)
         else:
-            parser.add_argument(flag, type=type(field.default), default=field.default, help=text)
+            choices = field.metadata.get("choices")
+            parser.add_argument(flag, type=type(field.default), default=field.default, choices=choices, help=text)
 
 
 def settings_from(arguments: argparse.Namespace, settings: type[Settings], **given: Any) -> Settings:

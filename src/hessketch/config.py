@@ -3,131 +3,18 @@
 Imports neither torch nor pandas: the workflow reads it each time a rule is planned.
 """
 
-import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from itertools import product
 from typing import Any
 
-from jsonschema import Draft202012Validator, validators
-from jsonschema.exceptions import ValidationError
-
+from hessketch.config_data import dataset_problems, has_batch_norm, network_problems
+from hessketch.config_schema import as_list, as_mapping, fill_defaults, schema_problems
 from hessketch.data.catalog import describe, local_files
 from hessketch.data.integrity import damaged_files
-from hessketch.errors import InputError, nearest
+from hessketch.federation_config import federated_runs_of, federation_problems
 from hessketch.records import unwritable
 from hessketch.runs import Run
-
-
-def _key(path) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "config"
-
-
-def _allowed(schema: Mapping[str, Any]) -> str:
-    """What a schema allows, in words."""
-    if "anyOf" in schema:
-        return " or ".join(_allowed(option) for option in schema["anyOf"])
-    if "enum" in schema:
-        return "one of " + ", ".join(map(str, schema["enum"]))
-    if "const" in schema:
-        return f"the word {schema['const']}" if isinstance(schema["const"], str) else str(schema["const"])
-    kinds = {"integer": "a whole number", "number": "a number", "array": "a list", "object": "a mapping"}
-    words = [kinds.get(schema.get("type"), {"string": "text", "boolean": "true or false"}.get(schema.get("type"), ""))]
-    limits = {
-        "minimum": "at least {}",
-        "exclusiveMinimum": "above {}",
-        "maximum": "at most {}",
-        "exclusiveMaximum": "below {}",
-        "minItems": "with at least {} entry",
-        "minProperties": "with at least {} entry",
-        "pattern": "matching {}",
-    }
-    words += [text.format(schema[limit]) for limit, text in limits.items() if limit in schema]
-    return " ".join(filter(None, words))
-
-
-def _unknown_keys(error: ValidationError) -> Iterator[str]:
-    known = error.schema.get("properties", {})
-    for name in error.instance:
-        if name not in known:
-            where = _key([*error.absolute_path, name])
-            yield f"{where}: unknown key; allowed: {', '.join(known)}{nearest(name, known)}"
-
-
-def _wrong_type(value: Any, schema: Mapping[str, Any]) -> str:
-    text = f"{value!r} is {type(value).__name__}"
-    whole = any(option.get("type") == "integer" for option in (schema, *schema.get("anyOf", [])))
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value.strip()):
-        return f"{text}: YAML reads {value} as text, write {_as_yaml(float(value), whole)}"
-    if isinstance(value, float) and whole and value.is_integer():
-        return f"{text}: write {_as_yaml(value, whole)}"
-    return text
-
-
-def _as_yaml(value: float, whole: bool) -> str:
-    """A number as YAML reads it: an exponent needs a point before it and a sign after the e."""
-    if whole and value.is_integer():
-        return str(int(value))
-    mantissa, e, exponent = repr(value).partition("e")
-    return f"{mantissa if '.' in mantissa else mantissa + '.0'}{e}{exponent}"
-
-
-def _is_whole(checker: object, value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(checker: object, value: Any) -> bool:
-    return _is_whole(checker, value) or (isinstance(value, float) and math.isfinite(value))
-
-
-# JSON Schema takes 3.0 for a whole number and knows no infinity; the programs that the numbers go to differ.
-_TYPES = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole).redefine("number", _is_number)
-_Validator = validators.extend(Draft202012Validator, type_checker=_TYPES)
-
-
-def _messages(error: ValidationError) -> Iterator[str]:
-    """One jsonschema error as `key: what is wrong; what is allowed; nearest valid name`."""
-    where, value = _key(error.absolute_path), error.instance
-    if error.validator == "additionalProperties":
-        yield from _unknown_keys(error)
-    elif error.validator == "required":
-        for name in error.validator_value:
-            if name not in value:
-                sub = error.schema["properties"][name]
-                yield f"{_key([*error.absolute_path, name])}: missing; allowed: {_allowed(sub)}"
-    elif error.validator in ("minItems", "minProperties"):
-        yield f"{where}: empty; allowed: {_allowed(error.schema)}"
-    elif error.validator == "uniqueItems":
-        yield f"{where}: holds an entry twice; allowed: each entry once"
-    elif error.validator in ("type", "anyOf"):
-        yield f"{where}: {_wrong_type(value, error.schema)}; allowed: {_allowed(error.schema)}"
-    elif error.validator == "enum":
-        yield f"{where}: {value!r} is unknown; allowed: {_allowed(error.schema)}{nearest(value, error.schema['enum'])}"
-    else:
-        yield f"{where}: {value!r} given; allowed: {_allowed(error.schema)}"
-
-
-def _dataset_problems(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    where = f"datasets.{name}"
-    try:
-        dataset = describe(name)
-    except InputError as error:
-        yield f"{where}: {error}"
-        return
-    for key, available in (
-        ("examples_per_class", dataset.train_per_class),
-        ("test_examples_per_class", dataset.test_per_class),
-    ):
-        given = settings.get(key)
-        for size in given if isinstance(given, list) else [given]:
-            if type(size) is int and available and size > min(available):
-                yield f"{where}.{key}: {size} given, the smallest class has {min(available)}; allowed: at most that"
-
 
 # Keys of `spectrum` that one method alone knows, and its default where a check needs it.
 METHOD_KEYS = {
@@ -154,72 +41,40 @@ def _spectrum_problems(spectrum: Mapping[str, Any]) -> Iterator[str]:
 
 def _structure_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """What a schema cannot say: examples that do not exist, networks that do not fit, batches of one."""
-    datasets, training = _mapping(config.get("datasets")), _mapping(config.get("training"))
-    networks = [_mapping(network) for network in _list(config.get("networks"))]
+    datasets, training = as_mapping(config.get("datasets")), as_mapping(config.get("training"))
+    networks = [as_mapping(network) for network in as_list(config.get("networks"))]
     for name, settings in datasets.items():
-        yield from _dataset_problems(str(name), _mapping(settings))
-        for network in networks:
-            if str(name).startswith("clusters-") and network.get("name") in ("vgg11", "resnet18", "resnet18_smooth"):
-                yield f"networks: {network['name']} needs images, {name} holds vectors; allowed there: mlp"
-        last = _mapping(settings).get("epochs")
-        for epoch in _list(training.get("checkpoint_epochs")):
+        yield from dataset_problems("datasets", str(name), as_mapping(settings))
+        yield from network_problems("networks", networks, [name])
+        last = as_mapping(settings).get("epochs")
+        for epoch in as_list(training.get("checkpoint_epochs")):
             if isinstance(epoch, int) and isinstance(last, int) and epoch > last:
                 yield f"training.checkpoint_epochs: {epoch} is beyond the {last} epochs of datasets.{name}"
-    if training.get("batch_size") == 1 and any(network.get("norm", "batch") == "batch" for network in networks):
+    if training.get("batch_size") == 1 and has_batch_norm(networks):
         yield "training.batch_size: 1 given; allowed with batch norm: at least 2 (one example has no variance)"
-    yield from _spectrum_problems(_mapping(config.get("spectrum")))
+    yield from _spectrum_problems(as_mapping(config.get("spectrum")))
 
 
 def _repeated_runs(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
     """Runs that a sound config asks for twice: two spellings of one network, two rates alike to 12 digits."""
-    counts = Counter(run.path for run in runs_of(fill_defaults(config, schema)))
+    filled = fill_defaults(config, schema)
+    counts = Counter(run.path for run in [*runs_of(filled), *federated_runs_of(filled)])
     for path, count in counts.items():
         if count > 1:
-            yield f"config: asks {count} times for {path}; allowed: once; remove the repeated network, rate or noise"
+            repeated = "network, rate, noise or reduction"
+            yield f"config: asks {count} times for {path}; allowed: once; remove the repeated {repeated}"
             return
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def config_problems(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """Every problem of a config, one line each, in the order of the keys; empty when it is sound."""
-    errors = sorted(_Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
-    lines = [line for error in errors for line in _messages(error)]
-    lines += list(_structure_problems(config))
+    federation = as_mapping(fill_defaults(config, schema).get("federation"))
+    lines = [*schema_problems(config, schema), *_structure_problems(config), *federation_problems(federation)]
     return list(dict.fromkeys(lines)) or list(_repeated_runs(config, schema))
 
 
-def fill_defaults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a sound config with the schema's defaults in place of what it leaves out."""
-    filled = deepcopy(dict(config))
-
-    def fill(value: Any, part: Mapping[str, Any]) -> None:
-        if isinstance(value, dict):
-            for name, sub in part.get("properties", {}).items():
-                if name not in value and "default" in sub:
-                    value[name] = deepcopy(sub["default"])
-            for name, item in value.items():
-                extra = part.get("additionalProperties")
-                fill(
-                    item,
-                    part.get("properties", {}).get(name) or (extra if isinstance(extra, Mapping) else {}),
-                )
-        elif isinstance(value, list):
-            for item in value:
-                fill(item, part.get("items", {}))
-
-    fill(filled, schema)
-    return filled
-
-
 def runs_of(config: Mapping[str, Any]) -> list[Run]:
-    """Every run that a filled config asks for."""
+    """Every run of plain SGD that a filled config asks for; `federation_config.federated_runs_of` has the others."""
     runs = []
     for (dataset, settings), network, loss, seed in product(
         config["datasets"].items(), config["networks"], config["losses"], config["seeds"]
@@ -244,6 +99,12 @@ def runs_of(config: Mapping[str, Any]) -> list[Run]:
     return runs
 
 
+def datasets_of(config: Mapping[str, Any]) -> list[str]:
+    """Names of all data sets that a config trains on, each once."""
+    sections = (config, as_mapping(config.get("federation")))
+    return list(dict.fromkeys(name for section in sections for name in as_mapping(section.get("datasets"))))
+
+
 def folder_problems(folders: list[str]) -> list[str]:
     """Folders of outputs that cannot be written, one line each."""
     reasons = {folder: unwritable(folder) for folder in folders}
@@ -260,7 +121,7 @@ def data_problems(config: Mapping[str, Any], can_reach: Callable[[str], bool]) -
     `can_reach(url)` tells whether a download server answers; it is asked only for data that are not on the disk.
     """
     lines = []
-    for name in _mapping(config.get("datasets")):
+    for name in datasets_of(config):
         dataset = describe(name)
         if dataset.embedded:
             continue

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from hessketch.errors import InputError
 
 
-def _text(value: float) -> str:
+def number_text(value: float) -> str:
     """Shortest decimal text of a number: 0.1, 1, 0.0075; never an exponent that another writer spells differently."""
     return f"{value:.12g}"
 
@@ -33,10 +33,10 @@ class Run:
     @property
     def path(self) -> str:
         """Relative path, from general to specific; `Run.from_path` reads it back."""
-        rate = "" if self.learning_rate is None else f"lr{_text(self.learning_rate)}/"
+        rate = "" if self.learning_rate is None else f"lr{number_text(self.learning_rate)}/"
         size = "all" if self.examples_per_class is None else self.examples_per_class
         return (
-            f"{self.dataset}/noise{_text(self.label_noise)}/n{size}/"
+            f"{self.dataset}/noise{number_text(self.label_noise)}/n{size}/"
             f"{self.network_label}/{self.loss}/{self.trainer}/{rate}seed{self.seed}"
         )
 
@@ -61,12 +61,12 @@ class Run:
     @property
     def network_label(self) -> str:
         """Network, norm and width: 'vgg11-batch-w1'."""
-        return f"{self.network}-{self.norm}-w{_text(self.width)}"
+        return f"{self.network}-{self.norm}-w{number_text(self.width)}"
 
     @property
     def variant(self) -> str:
         """Loss and, where there is any, label noise: what the runs of one set of figures share."""
-        return self.loss + (f"-noise{_text(self.label_noise)}" if self.label_noise else "")
+        return self.loss + (f"-noise{number_text(self.label_noise)}" if self.label_noise else "")
 
     def identity(self) -> dict[str, str | int | float | None]:
         """Column name to value, for tables."""

@@ -18,10 +18,12 @@ shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PA
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 try:
-    from hessketch.config import config_problems, data_problems, fill_defaults, folder_problems, runs_of
+    from hessketch.config import config_problems, data_problems, datasets_of, fill_defaults, folder_problems, runs_of
     from hessketch.devices import visible_gpus
+    from hessketch.federation_config import federated_runs_of, group_of, reduction_problems, settings_of, spectra_of
     from hessketch.records import damaged_results
     from hessketch.runs import Run
+    from hessketch.trainers import Trainer
 except ImportError as error:
     raise WorkflowError(f"hessketch is not installed in this environment ({error}); run: make")
 
@@ -29,11 +31,16 @@ except ImportError as error:
 STAGES = {
     "prepare_data": "data sets",
     "train": "trainings",
+    "federate": "federated trainings",
     "select_learning_rate": "selections",
     "spectrum": "spectra",
+    "checkpoint_spectra": "spectra of checkpoints",
     "full_spectrum_tables": "tables",
+    "sharper_sketching_tables": "tables",
     "full_spectrum_figure": "figures",
+    "sharper_sketching_figure": "figures",
     "full_spectrum_notebook": "notebook",
+    "sharper_sketching_notebook": "notebook",
 }
 
 SCHEMA = yaml.safe_load((Path(workflow.basedir) / "config/schema.yaml").read_text())
@@ -53,9 +60,31 @@ FIGURES = f"figures/{config['profile']}"
 LOGS = f"logs/{config['profile']}"
 stop_with(folder_problems([RESULTS, FIGURES, LOGS, "resources"]))
 RUNS = runs_of(config)
-CELLS = {}  # the runs that differ in their learning rate alone, by the path of their cell
-for run in RUNS:
-    CELLS.setdefault(run.cell.path, []).append(run)
+FEDERATED_RUNS = federated_runs_of(config)
+
+
+def gathered(runs, key):
+    together = {}
+    for run in runs:
+        together.setdefault(key(run), []).append(run)
+    return together
+
+
+# The runs that differ in their learning rate alone, by the path of their cell. A federated one's rate is selected over
+# all seeds of its group.
+CELLS = gathered(RUNS, lambda run: run.cell.path)
+FEDERATED_CELLS = gathered(FEDERATED_RUNS, lambda run: run.cell.path)
+GROUPS = gathered(FEDERATED_RUNS, group_of)
+
+
+def group_records(cell):
+    """Records of all rates and seeds of a federated cell's group; of a cell trained by SGD none."""
+    return [f"{RESULTS}/runs/{run.path}/record.json" for run in GROUPS.get(group_of(Run.from_path(cell)), [])]
+
+
+def section_of(cell):
+    """The section of the config that asks for a cell: its own `federation`, or the whole."""
+    return config["federation"] if Trainer.parse(Run.from_path(cell).trainer).federated else config
 
 GPUS = visible_gpus() if config["device"] != "cpu" else []
 # On a CPU one thread a job lets jobs run side by side. On a machine with a GPU of its own one job at a time has it, since
@@ -101,9 +130,12 @@ def can_reach(url):
 
 def start_or_explain():
     """The last check before the first job, and the banner."""
-    stop_with(data_problems(config, can_reach) + damaged_results(["resources", RESULTS]))
+    stop_with(data_problems(config, can_reach) + reduction_problems(config) + damaged_results(["resources", RESULTS]))
     jobs = [job.rule.name for job in workflow.dag.needrun_jobs()]
-    stages = ", ".join(f"{jobs.count(rule)} {stage}" for rule, stage in STAGES.items() if rule in jobs)
+    counts = {}
+    for rule, stage in STAGES.items():
+        counts[stage] = counts.get(stage, 0) + jobs.count(rule)
+    stages = ", ".join(f"{count} {stage}" for stage, count in counts.items() if count)
     device = ", ".join(GPUS) if GPUS else f"CPU, {workflow.cores} cores"
     print(f"\nhessketch, profile {config['profile']}: {stages}\ndevice: {device}; logs: {LOGS}/\n", file=sys.stderr)
 
@@ -116,7 +148,7 @@ def report_arguments():
 
 wildcard_constraints:
     dataset="[^/]+",
-    run=".+/lr[^/]+/seed[0-9]+",
+    run=".+/sgd/lr[^/]+/seed[0-9]+",
     cell="(?:(?!/lr).)+/seed[0-9]+",
     split="train|test",
 

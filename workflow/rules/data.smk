@@ -19,4 +19,4 @@ rule prepare_data:
 rule data:
     localrule: True
     input:
-        expand("resources/{dataset}.safetensors", dataset=config["datasets"]),
+        expand("resources/{dataset}.safetensors", dataset=datasets_of(config)),

@@ -3,7 +3,7 @@ SPECTRUM_TABLES = ["density", "ritz", "eigenvalues", "bounds", "sums"]
 
 
 def spectrum_flags(cell):
-    dataset = config["datasets"][Run.from_path(cell).dataset]
+    dataset = section_of(cell)["datasets"][Run.from_path(cell).dataset]
     settings = {key: value for key, value in config["spectrum"].items() if key != "splits"}
     return flags({**settings, "test_examples_per_class": dataset["test_examples_per_class"]})
 

@@ -7,7 +7,9 @@ def training_flags(run):
 rule train:
     input:
         script="workflow/scripts/train.py",
-        code=code("training", "networks", "data", "curvature/losses", "runs", "seeds", "checkpoints", "devices"),
+        code=code(
+            "training", "networks", "data", "curvature/losses", "runs", "seeds", "schedules", "checkpoints", "devices"
+        ),
         data=lambda w: f"resources/{Run.from_path(w.run).dataset}.safetensors",
     output:
         model=f"{RESULTS}/runs/{{run}}/model.safetensors",
@@ -35,22 +37,30 @@ rule train:
         " --device {params.device} --threads {threads} --output {params.folder} --log {log}"
 
 
+def runs_of_cell(cell):
+    return {**CELLS, **FEDERATED_CELLS}[cell]
+
+
 rule select_learning_rate:
     localrule: True
     input:
         script="workflow/scripts/select_learning_rate.py",
         code=code("training/selection"),
-        records=lambda w: [f"{RESULTS}/runs/{run.path}/record.json" for run in CELLS[w.cell]],
-        models=lambda w: [f"{RESULTS}/runs/{run.path}/model.safetensors" for run in CELLS[w.cell]],
+        records=lambda w: [f"{RESULTS}/runs/{run.path}/record.json" for run in runs_of_cell(w.cell)],
+        models=lambda w: [f"{RESULTS}/runs/{run.path}/model.safetensors" for run in runs_of_cell(w.cell)],
+        group=lambda w: group_records(w.cell),
     output:
         selection=f"{RESULTS}/selected/{{cell}}/selection.json",
         model=f"{RESULTS}/selected/{{cell}}/model.safetensors",
     log:
         f"{LOGS}/select_learning_rate/{{cell}}.log",
+    params:
+        group=lambda w, input: shlex.join(["--group", *input.group]) if input.group else "",
     message:
         "Selecting the learning rate of {wildcards.cell}"
     shell:
-        "python {input.script} {input.records} --selection {output.selection} --model {output.model} --log {log}"
+        "python {input.script} {input.records} {params.group} --selection {output.selection}"
+        " --model {output.model} --log {log}"
 
 
 rule models:

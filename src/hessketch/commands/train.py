@@ -34,8 +34,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of everything random (default: 0)")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_data(parser)
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Flags that say which network, loss and label noise."""
     parser.add_argument("--label-noise", type=float, default=0.0, help="fraction of wrong training labels (default: 0)")
     parser.add_argument(
         "--network",
@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--norm", default="batch", choices=NORMS, help="(default: batch)")
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of the hidden widths (default: 1)")
     parser.add_argument("--loss", default="cross_entropy", choices=list(LOSSES), help="(default: cross_entropy)")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_data(parser)
+    add_network(parser)
     parser.add_argument("--output", type=output_folder, required=True, help="folder to write into")
     add_settings(parser, TrainingSettings)
     add_save_every(parser)

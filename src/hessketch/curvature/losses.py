@@ -26,7 +26,8 @@ def _as_labels(outputs: Tensor, targets: Tensor) -> Tensor:
     """One-hot targets (n, C); for a single output the class number itself, 0 or 1, as (n, 1)."""
     if outputs.shape[1] == 1:
         return targets[:, None].to(outputs.dtype)
-    return functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+    # Not functional.one_hot, which looks at the values and so cannot be vectorised over clients by vmap.
+    return torch.zeros_like(outputs).scatter(1, targets[:, None], 1)
 
 
 def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from hessketch.errors import InputError
+from hessketch.schedules import decayed
 
 
 def _described(default, text: str):
@@ -39,5 +40,4 @@ class TrainingSettings:
 
     def rate_at(self, epoch: int) -> float:
         """Learning rate of an epoch (counted from 0): divided at 1/3 and 2/3 of the epochs."""
-        decays = sum(epoch * 3 >= self.epochs * third for third in (1, 2))
-        return self.learning_rate * self.decay_factor**decays
+        return decayed(self.learning_rate, self.decay_factor, epoch, self.epochs)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hessketch.curvature.losses import Loss, correct, loss_function, mean_loss_and_accuracy
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError, NotFiniteError
+from hessketch.schedules import is_due
 from hessketch.seeds import derive_seed
 from hessketch.training.resume import load_state, save_state
 from hessketch.training.settings import TrainingSettings
@@ -39,11 +40,6 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[Te
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
-
-
-def _evaluates(epoch: int, epochs: int) -> bool:
-    """Whether the test set is evaluated after this epoch: 20 times, evenly spread, and after the last."""
-    return (epoch + 1) * _EVALUATIONS // epochs > epoch * _EVALUATIONS // epochs
 
 
 def _train_epoch(
@@ -136,7 +132,7 @@ def train(
             model.eval()
             return TrainingResult(history, "diverged", str(error), resumed_from)
         model.eval()
-        if _evaluates(epoch, settings.epochs):
+        if is_due(epoch, settings.epochs, _EVALUATIONS):
             test = mean_loss_and_accuracy(model, loss_of, test_examples.batches(_EVALUATION_BATCH))
             row |= {"test_loss": test[0], "test_accuracy": test[1]}
         history.append(row)

@@ -1,0 +1,43 @@
+"""What a config asks of its data sets that a schema cannot say: that they exist, are large enough and fit networks."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from hessketch.data.catalog import describe
+from hessketch.errors import InputError
+
+_OF_IMAGES = ("vgg11", "resnet18", "resnet18_smooth")
+
+
+def dataset_problems(where: str, name: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """An unknown name, or more examples of a class than there are; `where` is the key of the section."""
+    try:
+        dataset = describe(name)
+    except InputError as error:
+        yield f"{where}.{name}: {error}"
+        return
+    for key, available in (
+        ("examples_per_class", dataset.train_per_class),
+        ("test_examples_per_class", dataset.test_per_class),
+    ):
+        given = settings.get(key)
+        for size in given if isinstance(given, list) else [given]:
+            if type(size) is int and available and size > min(available):
+                yield (
+                    f"{where}.{name}.{key}: {size} given, the smallest class has {min(available)}; "
+                    "allowed: at most that"
+                )
+
+
+def network_problems(where: str, networks: Iterable[Mapping[str, Any]], datasets: Iterable[str]) -> Iterator[str]:
+    """Networks of images on data that are vectors; `where` is the key of the networks."""
+    networks = list(networks)
+    for name in map(str, datasets):
+        for network in networks:
+            if name.startswith("clusters-") and network.get("name") in _OF_IMAGES:
+                yield f"{where}: {network['name']} needs images, {name} holds vectors; allowed there: mlp"
+
+
+def has_batch_norm(networks: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether any network of a config, its defaults not yet filled, has batch norm."""
+    return any(network.get("norm", "batch") == "batch" for network in networks)

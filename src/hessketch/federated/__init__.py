@@ -1,0 +1,1 @@
+"""Federated training: clients, methods of sending little, rounds, bytes."""

@@ -1,0 +1,72 @@
+"""A method from a trainer's label, sized by its dimension reduction."""
+
+import torch
+
+from hessketch.errors import InputError
+from hessketch.federated.methods.count_sketch import SketchedAveraging
+from hessketch.federated.methods.fetch_sgd import FetchSGD
+from hessketch.federated.methods.interface import Method
+from hessketch.federated.methods.top_r import LocalTopR
+from hessketch.federated.methods.uncompressed import Uncompressed
+from hessketch.federated.settings import FederatedSettings
+from hessketch.runs import number_text
+from hessketch.trainers import Trainer
+
+
+def _least_numbers(trainer: Trainer, settings: FederatedSettings) -> int:
+    """Floats' worth of upload that a method cannot do without: a column of each row, or a value with its index."""
+    return {"count_sketch": settings.rows, "top_r": 2, "fetch_sgd": settings.fetch_rows}.get(trainer.method, 1)
+
+
+def require_reduction(trainer: Trainer, dimension: int, settings: FederatedSettings) -> None:
+    """Raises InputError if a network of so many parameters cannot be reduced so far by this method."""
+    size_of(trainer, dimension, settings)
+
+
+def size_of(trainer: Trainer, dimension: int, settings: FederatedSettings) -> int:
+    """Columns of a sketch's row, or entries r of top-r, for the trainer's dimension reduction.
+
+    All methods of one reduction send the same number of bytes: 4 p / reduction, of which half are indices for top-r.
+    Raises InputError for a reduction that is out of range.
+    """
+    if trainer.reduction is None:
+        return dimension
+    most = dimension / _least_numbers(trainer, settings)
+    size = int(most / trainer.reduction + 1e-9)  # a reduction has 12 digits: p / 3 is a little more or less
+    if size < 1:
+        raise InputError(
+            f"{trainer.label}: a dimension reduction of {number_text(trainer.reduction)} with {dimension} parameters; "
+            f"allowed: from 1 to {number_text(most)}; choose a smaller one or a larger network"
+        )
+    return size
+
+
+def build_method(
+    trainer: Trainer, dimension: int, settings: FederatedSettings, seed: int, device: torch.device | str = "cpu"
+) -> Method:
+    """The method of a trainer for networks of `dimension` parameters; `seed` is that of the hashes.
+
+    Raises InputError for a trainer that is not federated and for a dimension reduction that is out of range.
+    """
+    size = size_of(trainer, dimension, settings)
+    sketch = {"placement": settings.placement, "device": device, "error_feedback": trainer.error_feedback}
+    if trainer.method == "uncompressed":
+        return Uncompressed(dimension)
+    if trainer.method == "count_sketch":
+        return SketchedAveraging(dimension, settings.rows, size, seed, fresh=settings.hashes == "fresh", **sketch)
+    if trainer.method == "top_r":
+        return LocalTopR(dimension, size, error_feedback=trainer.error_feedback)
+    if trainer.method == "fetch_sgd":
+        return FetchSGD(
+            dimension,
+            settings.fetch_rows,
+            size,
+            min(dimension, max(1, round(settings.fetch_top * size))),
+            seed,
+            momentum=settings.fetch_momentum,
+            masking=settings.fetch_masking,
+            error=settings.fetch_error,
+            rate=settings.fetch_rate,
+            **sketch,
+        )
+    raise InputError(f"{trainer.label} is no federated trainer; allowed: count_sketch-x10, uncompressed and the like")

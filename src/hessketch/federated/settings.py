@@ -1,0 +1,91 @@
+"""How a federation trains: its clients, their work in a round, and what they send."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from hessketch.errors import InputError, nearest
+from hessketch.federated.partition import KINDS
+from hessketch.linalg.count_sketch import PLACEMENTS
+from hessketch.schedules import decayed
+
+
+def _described(default: Any, text: str, choices: tuple[str, ...] | None = None) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+@dataclass(frozen=True)
+class FederatedSettings:
+    """Settings of one federated training; clients, local steps and full batches are those of Shrivastava et al. 2024.
+
+    Not known of the paper, and so choices: rounds, rates, rows, the split of the data.
+    """
+
+    learning_rate: float = _described(0.1, "rate of the clients' steps")
+    clients: int = _described(100, "clients, each with a part of the training examples")
+    participation: float = _described(1.0, "share of the clients that take part in a round, in (0, 1]")
+    rounds: int = _described(200, "rounds of local work and communication")
+    local_steps: int = _described(5, "gradient steps K of a client in a round")
+    local_batch_size: int = _described(0, "examples in a local step; 0 takes all of a client's (full batch)")
+    server_rate: float = _described(1.0, "rate at which the server applies what arrived")
+    decay_factor: float = _described(1.0, "the server rate is multiplied by this at 1/3 and 2/3 of the rounds")
+    weight_decay: float = _described(0.0, "weight decay added to the clients' gradients")
+    partition: str = _described("iid", "how examples are dealt to clients: iid, shards or dirichlet", KINDS)
+    alpha: float = _described(1.0, "dirichlet: concentration; small is uneven")
+    shards_per_client: int = _described(2, "shards: runs of the examples sorted by label that a client gets")
+    least_examples: int = _described(1, "examples that every client has at least")
+    rows: int = _described(1, "count_sketch: rows of the sketch; more change nothing for its mean")
+    placement: str = _described("hash", "hash: Count-Sketch; shift: whole blocks shifted, faster", PLACEMENTS)
+    hashes: str = _described("fresh", "count_sketch: new hashes each round, or the same in all", ("fresh", "fixed"))
+    fetch_rows: int = _described(5, "fetch_sgd: rows of the sketch, odd")
+    fetch_top: float = _described(0.1, "fetch_sgd: coordinates recovered a round, as a share of the columns")
+    fetch_momentum: float = _described(0.0, "fetch_sgd: momentum kept in the sketch, in [0, 1)")
+    fetch_masking: bool = _described(True, "fetch_sgd: momentum forgets cells that were applied")
+    fetch_error: str = _described(
+        "zero", "fetch_sgd: applied cells are set to zero, or what was applied is subtracted", ("zero", "subtract")
+    )
+    fetch_rate: str = _described("before", "fetch_sgd: server rate before or after the memory", ("before", "after"))
+    chunk: int = _described(0, "clients computed at once; 0 chooses by size, 1 is a loop")
+    micro_batch: int = _described(1000, "examples in one pass of a client's full batch; never changes the result")
+
+    def __post_init__(self) -> None:
+        """Raises InputError for values that no federation could use, all at once."""
+        at_least_1 = "a whole number of at least 1"
+        rules = {
+            "learning_rate": (0 < self.learning_rate < math.inf, "a number above 0"),
+            "clients": (self.clients >= 1, at_least_1),
+            "participation": (0 < self.participation <= 1, "a number in (0, 1]"),
+            "rounds": (self.rounds >= 1, at_least_1),
+            "local_steps": (self.local_steps >= 1, at_least_1),
+            "local_batch_size": (self.local_batch_size >= 0, "a whole number of at least 0"),
+            "server_rate": (0 < self.server_rate < math.inf, "a number above 0"),
+            "decay_factor": (0 < self.decay_factor <= 1, "a number in (0, 1]"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "a number of at least 0"),
+            "alpha": (0 < self.alpha < math.inf, "a number above 0"),
+            "shards_per_client": (self.shards_per_client >= 1, at_least_1),
+            "least_examples": (self.least_examples >= 1, at_least_1),
+            "rows": (self.rows >= 1, at_least_1),
+            "fetch_rows": (self.fetch_rows >= 1 and self.fetch_rows % 2 == 1, "an odd number, for a median"),
+            "fetch_top": (0 < self.fetch_top < math.inf, "a number above 0"),
+            "fetch_momentum": (0 <= self.fetch_momentum < 1, "a number in [0, 1)"),
+            "chunk": (self.chunk >= 0, "a whole number of at least 0"),
+            "micro_batch": (self.micro_batch >= 1, at_least_1),
+        }
+        problems = [
+            f"{key}: {getattr(self, key)!r} given; allowed: {allowed}" for key, (ok, allowed) in rules.items() if not ok
+        ]
+        for key, entry in self.__dataclass_fields__.items():
+            choices, given = entry.metadata["choices"], getattr(self, key)
+            if choices and given not in choices:
+                problems.append(f"{key}: {given!r} is unknown; allowed: {', '.join(choices)}{nearest(given, choices)}")
+        if problems:
+            raise InputError("; ".join(problems))
+
+    def server_rate_at(self, step: int) -> float:
+        """Server rate of a round, counted from 0."""
+        return decayed(self.server_rate, self.decay_factor, step, self.rounds)
+
+    @property
+    def participants(self) -> int:
+        """Clients that take part in a round."""
+        return max(1, round(self.participation * self.clients))

@@ -1,0 +1,316 @@
+"""A federation in one process, or spread over several: rounds of local work, one sum, one change of the weights."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, distributed, nn
+
+from hessketch.curvature.losses import Loss
+from hessketch.data.examples import Examples
+from hessketch.errors import InputError, NotFiniteError
+from hessketch.federated.clients import LocalUpdates, local_updates
+from hessketch.federated.error_feedback import ErrorMemory
+from hessketch.federated.messages import parts_of, size_in_bytes
+from hessketch.federated.methods.interface import Method
+from hessketch.federated.network import FlatNetwork
+from hessketch.federated.settings import FederatedSettings
+from hessketch.linalg.vectors import dot, norm
+from hessketch.seeds import derive_seed
+
+DIVERGED = 100.0
+"""A training loss above so many times that of the first round ends a run as diverged."""
+
+_ALL = 0  # the one holder of the error memory where the clients' memories are only ever needed as their mean
+
+
+@dataclass
+class _Sums:
+    """Weighted sums over this process's participants of one round."""
+
+    payload: Tensor
+    update: Tensor
+    buffers: dict[str, Tensor]
+    loss: Tensor
+    hits: Tensor
+    examples: int = 0
+    due: float = 0.0  # sum of |due|^2
+    missing: float = 0.0  # sum of |due - sent|^2
+    expected: list[float] = field(default_factory=list)  # of each |due - sent|^2, by theory
+
+
+class Simulation:
+    """Clients, server and weights of one federated training; `round()` moves it on.
+
+    Each participant starts from the weights theta, takes its local steps and is due to send theta less where it ended.
+    What arrives is weighed by the participants' numbers of examples and added; everyone subtracts
+    `method.change(sum)`. Buffers of batch norm (running means and variances) are averaged with the same weights, never
+    sketched, and counted among the bytes.
+
+    A linear method encodes the mean of the updates once, which equals the mean of the encoded ones; with error
+    feedback too, for the mean of the clients' memories is all that is needed when all take part. Others, and linear
+    ones with error feedback and partial participation, encode client by client.
+
+    Over the processes of `group` each simulates its share of the clients; one all-reduce a round adds payloads, buffers
+    and losses. Clients' random numbers depend on (seed, round, client) alone: any number of processes gives the same
+    weights up to rounding. The columns update_norm, lift_error, lift_error_theory and error_norm are then those of this
+    process's clients.
+
+    model, loss: a network on the device (it is changed) and a loss with one value an example; examples: on the device;
+    parts: example indices of each client; seed: of participants and mini-batches.
+
+    Raises InputError for a wrong number of parts, and for batch norm over a single example.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        examples: Examples,
+        parts: Sequence[Tensor],
+        method: Method,
+        settings: FederatedSettings,
+        seed: int,
+        *,
+        group: distributed.ProcessGroup | None = None,
+    ):
+        if len(parts) != settings.clients:
+            raise InputError(
+                f"examples of {len(parts)} clients given, settings say {settings.clients}; give one for each"
+            )
+        self.settings, self.method, self.examples, self.seed = settings, method, examples, seed
+        self._loss, self._group = loss, group
+        device = examples.inputs.device
+        self._parts = [part.to(device) for part in parts]
+        self._network = FlatNetwork(model)
+        self._require_variance()
+        self.theta, self.buffers = self._network.theta(), self._network.buffers()
+        self.step = 0  # rounds done
+        self.first_loss = math.nan
+        everyone = settings.participants == settings.clients
+        self._encodes_mean = method.linear and (everyone or not method.error_feedback)
+        self.errors = ErrorMemory(self._network.dimension, device) if method.error_feedback else None
+        self._rank = 0 if group is None else distributed.get_rank(group)
+        self.processes = 1 if group is None else distributed.get_world_size(group)
+        self._behind = [0.0] * settings.clients  # bytes broadcast since a client last took part
+
+    def _require_variance(self) -> None:
+        batch = self.settings.local_batch_size
+        if self._network.has_batch_norm and (batch == 1 or min(self.client_examples) == 1):
+            raise InputError(
+                f"batch norm over a single example, which has no variance: local_batch_size is {batch}, the smallest "
+                f"client has {min(self.client_examples)} examples; allowed: 0 or at least 2, and least_examples of at "
+                "least 2; or take another norm"
+            )
+
+    @property
+    def model(self) -> nn.Module:
+        """The network with the present weights and buffers, in eval mode."""
+        self._network.load(self.theta, self.buffers)
+        return self._network.model.eval()
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the present weights and buffers, as the network's state_dict."""
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    @property
+    def client_examples(self) -> list[int]:
+        """Number of examples of each client."""
+        return [len(part) for part in self._parts]
+
+    def participants(self) -> list[int]:
+        """Who takes part in the present round, drawn without replacement from (seed, round)."""
+        everyone = self.settings.clients
+        if self.settings.participants == everyone:
+            return list(range(everyone))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, f"round {self.step}", "participants"))
+        return torch.randperm(everyone, generator=generator)[: self.settings.participants].sort().values.tolist()
+
+    def round(self) -> dict[str, float | int]:
+        """One round and its row: loss and accuracy where it started, errors, norms, bytes.
+
+        lift_error is the sum of |due - decoded|^2 over the sum of |due|^2, lift_error_theory what theory says of it:
+        over the clients where each encodes its own update (due: with its error memory), else of their mean.
+
+        Raises NotFiniteError, and leaves weights and buffers as they were, where the loss, the sum or the weights are
+        not finite or the loss is above `DIVERGED` times that of the first round.
+        """
+        start = time.perf_counter()
+        name = f"round {self.step + 1}"
+        participants = self.participants()
+        sums = self._local_sums(participants)
+        total, buffers, loss, accuracy = self._over_processes(sums)
+        self._require_sound(loss, name)
+        rate = self.settings.server_rate_at(self.step)
+        if not torch.isfinite(total).all():
+            raise NotFiniteError(f"{name}: updates")
+        change = self.method.change(total, self.step, rate)
+        row = self._row(sums, loss, accuracy, rate, total, change, participants)
+        theta = self.theta - change
+        if not torch.isfinite(theta).all():
+            raise NotFiniteError(f"{name}: weights")
+        self.theta, self.buffers = theta, buffers
+        self.step += 1
+        row["seconds"] = time.perf_counter() - start
+        return row
+
+    def _require_sound(self, loss: float, name: str) -> None:
+        if self.step == 0:
+            self.first_loss = loss
+        if not math.isfinite(loss):
+            raise NotFiniteError(f"{name}: training loss {loss}")
+        if loss > DIVERGED * self.first_loss:
+            raise NotFiniteError(f"{name}: training loss {loss:.4g}, {self.first_loss:.4g} at the start")
+
+    def _local_sums(self, participants: list[int]) -> _Sums:
+        """The work of this process's participants, encoded and added."""
+        mine = [client for client in participants if client % self.processes == self._rank]
+        examples = sum(len(self._parts[client]) for client in participants)
+        zero = torch.zeros_like(self.theta)
+        sums = _Sums(
+            payload=self.method.encode(zero, self.step).clone() if self.method.linear else zero.clone(),
+            update=zero,
+            buffers={name: torch.zeros_like(buffer, dtype=zero.dtype) for name, buffer in self.buffers.items()},
+            loss=zero.new_zeros((), dtype=torch.float64),
+            hits=zero.new_zeros((), dtype=torch.float64),
+        )
+        for chunk in self._updates(mine):
+            weights = zero.new_tensor([len(self._parts[c]) / examples for c in chunk.clients])
+            sums.update += weights @ chunk.updates
+            _add_statistics(sums, chunk, weights)
+            if not self._encodes_mean:
+                for client, weight, update in zip(chunk.clients, weights.tolist(), chunk.updates, strict=True):
+                    sums.payload += weight * self._encode(client, update, sums)
+        if self._encodes_mean:
+            sums.payload = self._encode(_ALL, sums.update, sums)
+        return sums
+
+    def _updates(self, clients: list[int]):
+        return local_updates(
+            self._network,
+            self._loss,
+            self.examples,
+            self._parts,
+            clients,
+            self.theta,
+            self.buffers,
+            self.settings,
+            self.seed,
+            self.step,
+        )
+
+    def _encode(self, holder: int, update: Tensor, sums: _Sums) -> Tensor:
+        """The payload of a client (or of the mean of all), its error memory brought up to date."""
+        due = update if self.errors is None else self.errors.due(holder, update)
+        try:
+            payload = self.method.encode(due, self.step)
+            sent = self.method.decode(payload, self.step)
+        except NotFiniteError:  # spoils the sum, so that all processes stop
+            return torch.full_like(sums.payload, math.nan)
+        if self.errors is not None:
+            self.errors.keep(holder, due, sent)
+        energy, missing = float(dot(due, due)), due - sent
+        sums.due += energy
+        sums.missing += float(dot(missing, missing))
+        sums.expected.append(energy * self.method.expected_error(due))
+        return payload
+
+    def _over_processes(self, sums: _Sums) -> tuple[Tensor, dict[str, Tensor], float, float]:
+        """Payload, buffers, mean loss and accuracy over all processes, by one all-reduce."""
+        if self._group is not None:
+            packed = [sums.payload, *sums.buffers.values(), sums.loss, sums.hits, sums.loss.new_tensor(sums.examples)]
+            flat = torch.cat([part.to(self.theta.dtype).reshape(-1) for part in packed])
+            distributed.all_reduce(flat, group=self._group)
+            pieces = [p.view_as(t) for p, t in zip(flat.split([t.numel() for t in packed]), packed, strict=True)]
+            sums.payload, sums.loss, sums.hits, count = pieces[0], *pieces[-3:]
+            sums.buffers = dict(zip(sums.buffers, pieces[1:-3], strict=True))
+            sums.examples = int(count)
+        buffers = {name: _like(self.buffers[name], mean) for name, mean in sums.buffers.items()}
+        return sums.payload, buffers, float(sums.loss) / sums.examples, float(sums.hits) / sums.examples
+
+    def _row(
+        self,
+        sums: _Sums,
+        loss: float,
+        accuracy: float,
+        rate: float,
+        total: Tensor,
+        change: Tensor,
+        participants: list[int],
+    ) -> dict[str, float | int]:
+        up, down = self._bytes(total, change, participants)
+        kept = self.errors.norm() if self.errors is not None else 0.0
+        return {
+            "round": self.step + 1,
+            "server_rate": rate,
+            "train_loss": loss,
+            "train_accuracy": accuracy,
+            "test_loss": math.nan,
+            "test_accuracy": math.nan,
+            "update_norm": float(norm(sums.update)),
+            "lift_error": sums.missing / sums.due if sums.due else math.nan,
+            "lift_error_theory": math.fsum(sums.expected) / sums.due if sums.due else math.nan,
+            "error_norm": getattr(self.method, "error_norm", kept),
+            "upload_bytes": up,
+            "download_bytes": down,
+            "participants": len(participants),
+        }
+
+    def _bytes(self, total: Tensor, change: Tensor, participants: list[int]) -> tuple[float, float]:
+        """Bytes that a participant sends and gets, the mean over participants.
+
+        Who missed rounds first gets what was broadcast in them, or the whole weights if those are shorter.
+        """
+        extra = parts_of(buffers_message(self.buffers))
+        up = size_in_bytes((*self.method.upload_parts, *extra))
+        broadcast = size_in_bytes((*self.method.download_parts(total, change), *extra))
+        whole = size_in_bytes((*parts_of([self.theta]), *extra))
+        down = [broadcast + min(self._behind[client], whole) for client in participants]
+        present = set(participants)
+        self._behind = [0.0 if c in present else behind + broadcast for c, behind in enumerate(self._behind)]
+        return float(up), math.fsum(down) / len(down)
+
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """Everything that a resumed federation needs: tensors, and numbers for a JSON record."""
+        tensors = {"theta": self.theta}
+        tensors |= {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
+        tensors |= {f"method.{name}": tensor for name, tensor in self.method.state().items()}
+        if self.errors is not None:
+            tensors |= {f"error.{holder}": kept for holder, kept in self.errors.state().items()}
+        return tensors, {"step": self.step, "first_loss": self.first_loss, "behind": self._behind}
+
+    def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping) -> None:
+        """Restores what `state` gave."""
+
+        def named(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+        self.theta = tensors["theta"].to(self.theta)
+        self.buffers = {name: buffer.to(self.theta.device) for name, buffer in named("buffer.").items()}
+        self.method.load_state(named("method."))
+        if self.errors is not None:
+            self.errors.load_state(named("error."))
+        self.step, self.first_loss, self._behind = numbers["step"], numbers["first_loss"], list(numbers["behind"])
+
+
+def buffers_message(buffers: Mapping[str, Tensor]) -> list[Tensor]:
+    """What of the buffers is sent: running statistics as one array, none without; counters of batches all know."""
+    statistics = [buffer.reshape(-1) for buffer in buffers.values() if buffer.is_floating_point()]
+    return [torch.cat(statistics)] if statistics else []
+
+
+def _like(buffer: Tensor, mean: Tensor) -> Tensor:
+    """A mean in a buffer's own type; counters of batches, the same for all clients, are whole numbers."""
+    return (mean if buffer.is_floating_point() else mean.round()).to(buffer.dtype)
+
+
+def _add_statistics(sums: _Sums, chunk: LocalUpdates, weights: Tensor) -> None:
+    """Adds a chunk's buffers by weight, and losses and hits by the examples that they were taken over."""
+    for name, buffer in chunk.buffers.items():
+        sums.buffers[name] += torch.tensordot(weights, buffer.to(weights.dtype), dims=1)
+    counts = torch.tensor(chunk.counts, device=weights.device, dtype=torch.float64)
+    sums.loss += counts @ chunk.losses.double()
+    sums.hits += chunk.hits.sum()
+    sums.examples += sum(chunk.counts)

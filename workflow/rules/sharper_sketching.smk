@@ -1,0 +1,123 @@
+# The study of Sketching for Distributed Deep Learning (Shrivastava et al. 2024): tables, figures, notebook.
+SKETCHING = f"{RESULTS}/sharper_sketching"
+SKETCHING_TABLES = [
+    "runs", "rounds", "learning_rates", "accuracy", "curvature", "density", "eigenvalues", "table1",
+]  # fmt: skip
+
+
+def sketching_figures():
+    """(folder, file name) to what the plotting script needs: every figure that this profile's runs can fill."""
+    trainers = [Trainer.parse(label) for label in {run.trainer for run in FEDERATED_RUNS}]
+    names = ["learning_rates", "accuracy_against_rounds", "loss_against_rounds"]
+    if any(trainer.reduction for trainer in trainers):
+        names += ["accuracy_against_reduction", "accuracy_against_bytes", "lift_error"]
+    names += ["error_memory"] * any(trainer.error_feedback for trainer in trainers)
+    if CHECKPOINT_SPECTRA:
+        names += ["spectra"] * bool(FEDERATION["checkpoint_losses"])
+        names += ["curvature_over_rounds"] * bool(FEDERATION["checkpoint_rounds"])
+    figures = {}
+    for run, name in product(FEDERATED_RUNS, names):
+        folder = f"{run.dataset}-{run.network_label}" + (f"-{run.variant}" if run.variant != "cross_entropy" else "")
+        cell = {"dataset": run.dataset, "network": run.network_label, "variant": run.variant}
+        figures[folder, name] = f"{name} {flags(cell)}"
+    return figures
+
+
+SKETCHING_FIGURES = sketching_figures()
+
+
+rule sharper_sketching_tables:
+    localrule: True
+    input:
+        script="workflow/scripts/tabulate_sharper_sketching.py",
+        code=code(
+            "studies", "figures/html", "runs", "trainers", "config", "federation_config", "training/selection",
+            "curvature/checkpoint_spectra", "curvature/tables",
+        ),  # fmt: skip
+        config=rules.config.output,
+        records=[f"{RESULTS}/runs/{run.path}/record.json" for run in FEDERATED_RUNS],
+        rounds=[f"{RESULTS}/runs/{run.path}/rounds.parquet" for run in FEDERATED_RUNS],
+        spectra=expand("{folder}/{table}.parquet", folder=CHECKPOINT_SPECTRA, table=CHECKPOINT_TABLES),
+    output:
+        expand(f"{SKETCHING}/{{table}}.parquet", table=SKETCHING_TABLES),
+        csv=f"{SKETCHING}/table1.csv",
+        html=report(
+            f"{SKETCHING}/table1.html",
+            caption="../report/sharper_sketching.rst",
+            category="Sharper sketching",
+            subcategory="Tables",
+            labels={"item": "Table 1"},
+        ),
+    log:
+        f"{LOGS}/sharper_sketching_tables.log",
+    message:
+        "Collecting all federated runs into the study's tables"
+    shell:
+        "python {input.script} --config {input.config} --results {RESULTS} --output {SKETCHING} --log {log}"
+
+
+rule sharper_sketching_figure:
+    localrule: True
+    input:
+        script="workflow/scripts/plot_sharper_sketching.py",
+        code=code("figures", "studies", "runs", "trainers", "training/selection"),
+        tables=rules.sharper_sketching_tables.output,
+    output:
+        pdf=f"{FIGURES}/sharper_sketching/{{trained}}/{{figure}}.pdf",
+        png=report(
+            f"{FIGURES}/sharper_sketching/{{trained}}/{{figure}}.png",
+            caption="../report/sharper_sketching.rst",
+            category="Sharper sketching",
+            subcategory="Figures, {trained}",
+            labels={"item": "{figure}"},
+        ),
+    log:
+        f"{LOGS}/sharper_sketching_figure/{{trained}}/{{figure}}.log",
+    params:
+        figure=lambda w: SKETCHING_FIGURES[w.trained, w.figure],
+    wildcard_constraints:
+        trained="|".join(sorted({re.escape(folder) for folder, _ in SKETCHING_FIGURES})),
+        figure="|".join(sorted({figure for _, figure in SKETCHING_FIGURES})),
+    message:
+        "Drawing {wildcards.figure} of {wildcards.trained}"
+    shell:
+        "python {input.script} {params.figure} --tables {SKETCHING} --pdf {output.pdf} --png {output.png} --log {log}"
+
+
+rule sharper_sketching_notebook:
+    localrule: True
+    input:
+        notebook="notebooks/sharper_sketching.ipynb",
+        template="workflow/notebook/offline/index.html.j2",
+        code=code("figures", "studies", "runs", "trainers", "training/selection"),
+        tables=rules.sharper_sketching_tables.output,
+    output:
+        report(
+            f"{SKETCHING}/notebook.html",
+            caption="../report/sharper_sketching_notebook.rst",
+            category="Sharper sketching",
+            subcategory="Notebook",
+            labels={"item": "Notebook"},
+        ),
+    log:
+        f"{LOGS}/sharper_sketching_notebook.log",
+    message:
+        "Running the notebook of federated training"
+    shell:
+        "HESSKETCH_RESULTS=$PWD/{RESULTS} jupyter nbconvert {input.notebook} --to html --execute"
+        " --template offline --TemplateExporter.extra_template_basedirs=workflow/notebook"
+        " --output-dir {SKETCHING} --output notebook.html > {log} 2>&1"
+
+
+rule sharper_sketching:
+    localrule: True
+    input:
+        [
+            f"{FIGURES}/sharper_sketching/{folder}/{figure}.{format}"
+            for folder, figure in SKETCHING_FIGURES
+            for format in ("pdf", "png")
+        ],
+        f"{SKETCHING}/notebook.html",
+        expand(f"{SKETCHING}/{{table}}.parquet", table=SKETCHING_TABLES),
+        f"{SKETCHING}/table1.csv",
+        f"{SKETCHING}/table1.html",
