@@ -1,5 +1,6 @@
 """Flower's simulation engine in a process of its own, so that its rounds can be timed in turns with others."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -63,7 +64,8 @@ class FlowerSimulation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # a line that the ended process did not read
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:

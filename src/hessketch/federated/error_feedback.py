@@ -31,4 +31,4 @@ class ErrorMemory:
         return {str(holder): kept for holder, kept in self._kept.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._kept = {int(holder): kept.to(self._zero) for holder, kept in state.items()}
+        self._kept = {int(holder): kept.to(self._zero.device) for holder, kept in state.items()}

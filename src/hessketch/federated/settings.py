@@ -14,6 +14,11 @@ def _described(default: Any, text: str, choices: tuple[str, ...] | None = None) 
     return field(default=default, metadata={"help": text, "choices": choices})
 
 
+def _whole(value: Any, least: int) -> tuple[bool, str]:
+    """Whether a value is a whole number of at least `least`, and the words for that."""
+    return isinstance(value, int) and value >= least, f"a whole number of at least {least}"
+
+
 @dataclass(frozen=True)
 class FederatedSettings:
     """Settings of one federated training; clients, local steps and full batches are those of Shrivastava et al. 2024.
@@ -50,26 +55,25 @@ class FederatedSettings:
 
     def __post_init__(self) -> None:
         """Raises InputError for values that no federation could use, all at once."""
-        at_least_1 = "a whole number of at least 1"
         rules = {
             "learning_rate": (0 < self.learning_rate < math.inf, "a number above 0"),
-            "clients": (self.clients >= 1, at_least_1),
+            "clients": _whole(self.clients, 1),
             "participation": (0 < self.participation <= 1, "a number in (0, 1]"),
-            "rounds": (self.rounds >= 1, at_least_1),
-            "local_steps": (self.local_steps >= 1, at_least_1),
-            "local_batch_size": (self.local_batch_size >= 0, "a whole number of at least 0"),
+            "rounds": _whole(self.rounds, 1),
+            "local_steps": _whole(self.local_steps, 1),
+            "local_batch_size": _whole(self.local_batch_size, 0),
             "server_rate": (0 < self.server_rate < math.inf, "a number above 0"),
             "decay_factor": (0 < self.decay_factor <= 1, "a number in (0, 1]"),
             "weight_decay": (0 <= self.weight_decay < math.inf, "a number of at least 0"),
             "alpha": (0 < self.alpha < math.inf, "a number above 0"),
-            "shards_per_client": (self.shards_per_client >= 1, at_least_1),
-            "least_examples": (self.least_examples >= 1, at_least_1),
-            "rows": (self.rows >= 1, at_least_1),
-            "fetch_rows": (self.fetch_rows >= 1 and self.fetch_rows % 2 == 1, "an odd number, for a median"),
+            "shards_per_client": _whole(self.shards_per_client, 1),
+            "least_examples": _whole(self.least_examples, 1),
+            "rows": _whole(self.rows, 1),
+            "fetch_rows": (_whole(self.fetch_rows, 1)[0] and self.fetch_rows % 2 == 1, "an odd number, for a median"),
             "fetch_top": (0 < self.fetch_top < math.inf, "a number above 0"),
             "fetch_momentum": (0 <= self.fetch_momentum < 1, "a number in [0, 1)"),
-            "chunk": (self.chunk >= 0, "a whole number of at least 0"),
-            "micro_batch": (self.micro_batch >= 1, at_least_1),
+            "chunk": _whole(self.chunk, 0),
+            "micro_batch": _whole(self.micro_batch, 1),
         }
         problems = [
             f"{key}: {getattr(self, key)!r} given; allowed: {allowed}" for key, (ok, allowed) in rules.items() if not ok

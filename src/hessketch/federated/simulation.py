@@ -86,6 +86,7 @@ class Simulation:
         self._parts = [part.to(device) for part in parts]
         self._network = FlatNetwork(model)
         self._require_variance()
+        self._require_no_dropout()
         self.theta, self.buffers = self._network.theta(), self._network.buffers()
         self.step = 0  # rounds done
         self.first_loss = math.nan
@@ -104,6 +105,14 @@ class Simulation:
                 f"client has {min(self.client_examples)} examples; allowed: 0 or at least 2, and least_examples of at "
                 "least 2; or take another norm"
             )
+
+    def _require_no_dropout(self) -> None:
+        for name, module in self._network.model.named_modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+                raise InputError(
+                    f"{name or 'the network'} is dropout: its random numbers would depend on how clients are computed; "
+                    "allowed: networks without dropout; give it p=0"
+                )
 
     @property
     def model(self) -> nn.Module:

@@ -1,6 +1,6 @@
 """Count-Sketch (Charikar, Chen, Farach-Colton 2002): a random linear map that a short seed describes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,9 +30,9 @@ class _Row(NamedTuple):
     offsets: np.ndarray  # (blocks,) int32, never on a GPU: each is an argument of a call
     block_signs: np.ndarray  # (blocks,) float32
 
-    def of_block(self, block: int) -> tuple[int, float]:
+    def of_block(self, block: int) -> tuple[int, int]:
         """Offset and sign of a block."""
-        return int(self.offsets[block]), float(self.block_signs[block])
+        return int(self.offsets[block]), int(self.block_signs[block])
 
 
 class CountSketch:
@@ -125,17 +125,17 @@ class CountSketch:
         if self.placement == "shift":
             return self._apply_shifts(x, hashes)
         doubled = x.new_zeros(2 * self.columns)  # bucket + offset needs no remainder there
+        buckets = hashes.buckets.long()  # scatter_add_ wants it, and takes half the time of index_add_
+        signs = {1: hashes.signs, -1: -hashes.signs}
         for block, part in self._blocks():
-            size = part.stop - part.start
-            offset, sign = hashes.of_block(block)
-            doubled.index_add_(0, hashes.buckets[:size] + offset, x[part] * hashes.signs[:size], alpha=sign)
+            size, (offset, sign) = part.stop - part.start, hashes.of_block(block)
+            doubled[offset:].scatter_add_(0, buckets[:size], x[part] * signs[sign][:size])
         return doubled[: self.columns] + doubled[self.columns :]
 
     def _apply_shifts(self, x: Tensor, hashes: _Row) -> Tensor:
         table = x.new_zeros(self.columns)
-        gathered = 0  # blocks
-        if self._length == self.columns < _SHORT:
-            gathered = self.dimension // self._length
+        gathered = self._gathered_blocks()
+        if gathered:
             blocks = x[: gathered * self._length].view(gathered, self._length) * hashes.signs
             blocks *= x.new_tensor(hashes.block_signs[:gathered])[:, None]
             table += blocks.gather(1, self._sources(hashes, gathered)).sum(0)
@@ -147,6 +147,11 @@ class CountSketch:
             wrapped = len(part) - unwrapped
             table[:wrapped].addcmul_(part[unwrapped:], signs[unwrapped : len(part)], value=sign)
         return table
+
+    def _gathered_blocks(self) -> int:
+        """How many of the first blocks are shifted all together: none of long ones."""
+        short = self.placement == "shift" and self._length == self.columns < _SHORT
+        return self.dimension // self._length if short else 0
 
     def _sources(self, hashes: _Row, blocks: int) -> Tensor:
         """(blocks, columns) int64: which coordinate of a block stands in each column."""
@@ -166,26 +171,41 @@ class CountSketch:
             raise InputError(f"the median of {self.rows} rows is biased; allowed: an odd number of rows, or the mean")
         doubled = torch.cat([table, table], dim=1)
         estimate = table.new_empty(self.dimension)
-        blocks = list(self._blocks())
-        together = max(1, _TOGETHER // self._length)
-        for first in range(0, len(blocks), together):
-            chosen = blocks[first : first + together]
-            by_row = [
-                [self._estimates(doubled[j], hashes, block, part) for block, part in chosen]
-                for j, hashes in enumerate(self._rows)
-            ]
-            for (_, part), values in zip(chosen, zip(*by_row, strict=True), strict=True):
-                estimate[part] = _median(values) if by == "median" else _mean(values)
+        combine = _median if by == "median" else _mean
+        for blocks in self._blocks_together():
+            by_row = [self._estimates(doubled[j], hashes, blocks) for j, hashes in enumerate(self._rows)]
+            start = blocks.start * self._length
+            for values in zip(*by_row, strict=True):
+                estimate[start : start + len(values[0])] = combine(values)
+                start += len(values[0])
         return estimate
 
-    def _estimates(self, doubled: Tensor, hashes: _Row, block: int, part: slice) -> Tensor:
-        size, (offset, sign) = part.stop - part.start, hashes.of_block(block)
-        if self.placement == "shift":
-            found = doubled[offset : offset + size]
-        else:
-            found = doubled.index_select(0, hashes.buckets[:size] + offset)
-        signed = found * hashes.signs[:size]
-        return signed if sign > 0 else signed.neg_()
+    def _blocks_together(self) -> Iterator[range]:
+        """Ranges of blocks that one row lifts before the next does."""
+        whole, count = self._gathered_blocks(), -(-self.dimension // self._length)
+        together = max(1, _TOGETHER // self._length)
+        for first, last in ((0, whole), (whole, count)):
+            for start in range(first, last, together):
+                yield range(start, min(start + together, last))
+
+    def _estimates(self, doubled: Tensor, hashes: _Row, blocks: range) -> list[Tensor]:
+        """One row's estimates of the coordinates of some blocks, in one or more pieces."""
+        if blocks.stop <= self._gathered_blocks():
+            chosen = slice(blocks.start, blocks.stop)
+            offsets = torch.from_numpy(hashes.offsets[chosen]).to(self.device)
+            found = doubled.unfold(0, self._length, 1).index_select(0, offsets)
+            found *= hashes.signs
+            found *= doubled.new_tensor(hashes.block_signs[chosen])[:, None]
+            return [found.view(-1)]
+        signs = {1: hashes.signs, -1: -hashes.signs}
+        pieces = []
+        for block in blocks:
+            size = min(self._length, self.dimension - block * self._length)
+            offset, sign = hashes.of_block(block)
+            window = doubled[offset : offset + self.columns]
+            found = window[:size] if self.placement == "shift" else window.index_select(0, hashes.buckets[:size])
+            pieces.append(found * signs[sign][:size])
+        return pieces
 
     def expected_error(self, x: Tensor) -> float:
         """E|lift(apply(x)) - x|^2 / |x|^2 of the mean lift, the mean taken over the hashes; x must not depend on them.
@@ -201,20 +221,25 @@ class CountSketch:
         return sum(size * (whole - energy) for size, energy in parts) / (whole * self.rows * self.columns)
 
 
-def _mean(rows: list[Tensor]) -> Tensor:
+def _mean(rows: Sequence[Tensor]) -> Tensor:
     total = rows[0]
     for row in rows[1:]:
         total = total.add_(row)
     return total.div_(len(rows)) if len(rows) > 1 else total
 
 
-def _median(rows: list[Tensor]) -> Tensor:
-    """The middle value of each coordinate, by exchanges of neighbours: vectorised, where a sort is not.
-
-    Values are pushed up and down until the middle one cannot change; NaN spreads.
-    """
+def _median(rows: Sequence[Tensor]) -> Tensor:
+    """The middle value of each coordinate, by minima and maxima: vectorised, where a sort is not. NaN spreads."""
+    low, high = torch.minimum, torch.maximum
+    if len(rows) == 3:
+        a, b, c = rows
+        return high(low(a, b), low(high(a, b), c))
+    if len(rows) == 5:  # the larger of two minima and the smaller of two maxima stay candidates, beside the fifth
+        a, b, c, d, e = rows
+        f, g = high(low(a, b), low(c, d)), low(high(a, b), high(c, d))
+        return high(low(f, g), low(high(f, g), e))
     rows = list(rows)
-    for turn in range(len(rows)):
+    for turn in range(len(rows)):  # exchanges of neighbours until the middle one cannot change
         for j in range(turn % 2, len(rows) - 1, 2):
-            rows[j], rows[j + 1] = torch.minimum(rows[j], rows[j + 1]), torch.maximum(rows[j], rows[j + 1])
+            rows[j], rows[j + 1] = low(rows[j], rows[j + 1]), high(rows[j], rows[j + 1])
     return rows[len(rows) // 2]

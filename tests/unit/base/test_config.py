@@ -8,10 +8,10 @@ import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 import yaml
+from sound_config import CONFIG, PROFILES, SCHEMA, SOUND
 
 from hessketch.config import (
     LANCZOS_STEPS,
@@ -28,27 +28,6 @@ from hessketch.networks.layers import NORMS
 from hessketch.networks.registry import NETWORKS
 from hessketch.runs import Run
 from hessketch.training.settings import TrainingSettings
-
-CONFIG = Path(__file__).parents[3] / "config"
-SCHEMA = yaml.safe_load((CONFIG / "schema.yaml").read_text())
-PROFILES = sorted(path for path in CONFIG.glob("*.yaml") if path.name != "schema.yaml")
-SOUND = {
-    "profile": "tiny",
-    "seeds": [0],
-    "datasets": {
-        "digits": {
-            "examples_per_class": [2, 4],
-            "test_examples_per_class": 3,
-            "learning_rates": [0.1],
-            "epochs": 2,
-        }
-    },
-    "networks": [{"name": "mlp", "norm": "none"}],
-    "losses": ["cross_entropy"],
-    "training": {},
-    "spectrum": {},
-    "figures": {},
-}
 
 
 def changed(key, value):

@@ -55,6 +55,7 @@ def test_rounds_without_flower_agree_are_timed_and_kept_beside_other_parts(tmp_p
     assert "Rounds of sketched federation" in printed.out and "times MISSED" not in printed.out.split("## Rounds")[-1]
 
 
+@pytest.mark.slow
 def test_flowers_rounds_are_timed_and_give_the_same_weights():
     versions = flower_round.versions(sys.executable)
     if versions is None:

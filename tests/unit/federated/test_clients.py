@@ -11,14 +11,24 @@ from hessketch.federated.clients import clients_at_once, local_updates
 from hessketch.federated.network import FlatNetwork
 
 
-def work(kind="mlp", clients=(0, 1, 2, 3, 4), loss=cross_entropy, seed=3, step=0, data=None, model=None, **changes):
+def work(
+    kind="mlp",
+    clients=(0, 1, 2, 3, 4),
+    loss=cross_entropy,
+    seed=3,
+    step=0,
+    data=None,
+    model=None,
+    sizes=SIZES,
+    **changes,
+):
     """Client to its (update, buffers, loss, hits, count)."""
     of_module = FlatNetwork(model or network(kind))
     chosen = settings(weight_decay=0.05, **changes)
     results = {}
     for chunk in local_updates(
-        of_module, loss, data or examples(), parts(), list(clients), of_module.theta(), of_module.buffers(), chosen,
-        seed, step,
+        of_module, loss, data or examples(), parts(sizes), list(clients), of_module.theta(), of_module.buffers(),
+        chosen, seed, step,
     ):  # fmt: skip
         for i, client in enumerate(chunk.clients):
             buffers = {name: buffer[i] for name, buffer in chunk.buffers.items()}
@@ -114,13 +124,19 @@ class _Recorder(nn.Module):
         return self.linear(inputs)
 
 
-def batches_of(client: int, clients=None, **options) -> list[list[int]]:
+def batches_of(client: int, clients=None, sizes=SIZES, **options) -> list[list[int]]:
     """Example numbers of each local step of a client, in a loop over `clients` (default: it alone)."""
     count = sum(SIZES)
     data = Examples(torch.arange(count).double()[:, None], torch.arange(count) % 3, 3)
     model = _Recorder()
-    work(clients=clients or [client], data=data, model=model, **{"chunk": 1, "local_batch_size": 3, **options})
-    own = set(parts()[client].tolist())
+    work(
+        clients=clients or [client],
+        data=data,
+        model=model,
+        sizes=sizes,
+        **{"chunk": 1, "local_batch_size": 3, **options},
+    )
+    own = set(parts(sizes)[client].tolist())
     return [batch for batch in model.seen if set(batch) <= own]
 
 
@@ -139,8 +155,12 @@ def test_mini_batches_follow_from_seed_round_and_client_and_from_nothing_else():
     torch.manual_seed(2)
     assert alone == batches_of(1, clients=[4, 1, 2, 0]) == batches_of(1)
     assert alone != batches_of(1, seed=4) and alone != batches_of(1, step=1)
-    where = [[parts()[client].tolist().index(i) for batch in batches_of(client) for i in batch] for client in (1, 4)]
-    assert where[0] != where[1]
+    equal = (8, 8, 5, 3)
+    places = [
+        [parts(equal)[client].tolist().index(i) for batch in batches_of(client, sizes=equal) for i in batch]
+        for client in (0, 1)
+    ]
+    assert places[0] != places[1]
     assert_same(work(chunk=5, local_batch_size=3, clients=[1]), {1: work(chunk=2, local_batch_size=3)[1]})
 
 

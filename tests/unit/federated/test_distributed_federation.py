@@ -1,6 +1,7 @@
-"""A federation over two and three gloo processes against one."""
+"""A federation over two gloo processes against one."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,20 +66,45 @@ def federation(case: dict[str, Any], group=None):
 def collectives() -> list[tuple[str, int]]:
     """Filled with the names and sizes of what the processes exchange."""
     seen: list[tuple[str, int]] = []
-    for name in ("all_reduce", "broadcast", "all_gather", "reduce", "all_gather_into_tensor"):
 
-        def counted(tensor, *args, name=name, original=getattr(distributed, name), **kwargs):
+    def count(name: str) -> None:
+        original = getattr(distributed, name)
+
+        def counted(tensor, *args, **kwargs):
             seen.append((name, tensor.numel()))
             return original(tensor, *args, **kwargs)
 
         setattr(distributed, name, counted)
+
+    for name in ("all_reduce", "broadcast", "all_gather_into_tensor", "reduce"):
+        count(name)
     return seen
 
 
-def one_of_several(rank: int, world: int, meeting: str, results: str) -> None:
-    """Its share of every case; saves weights, rows and what was exchanged."""
+RUNS = [
+    Run("digits", 0.0, 8, "mlp", "batch", 0.02, "cross_entropy", "count_sketch_ef-x3", 0.3, 0),
+    Run("digits", 0.0, 8, "mlp", "batch", 0.02, "mean_squared_error", "uncompressed", 1e6, 0),
+    Run("digits", 0.0, 8, "mlp", "none", 0.02, "cross_entropy", "uncompressed", 0.1, 1),
+]
+
+
+def trained(folder, group=None):
+    return federate_runs(
+        RUNS,
+        lambda _: (examples(33, 1, torch.float32), examples(21, 2, torch.float32)),
+        FederatedSettings(clients=5, rounds=6, local_steps=2),
+        lambda run: folder / f"{run.trainer}-{run.seed}",
+        device=torch.device("cpu"),
+        checkpoint_rounds=[2],
+        save_every_seconds=0,
+        group=group,
+    )
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    """Its share of every case and of RUNS; saves weights, rows and what was exchanged."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     seen, group, found = collectives(), distributed.group.WORLD, {}
     for name, case in CASES.items():
         sim = federation(case, group)
@@ -93,32 +119,32 @@ def one_of_several(rank: int, world: int, meeting: str, results: str) -> None:
                 sim.round()
         except NotFiniteError as error:
             stopped[name] = {"why": str(error), "step": sim.step, "weights": sim.weights()}
+    trained(Path(folder) / "two", group)
+    torch.save({"found": found, "stopped": stopped}, f"{folder}/{rank}.pt")
     distributed.barrier()
-    torch.save({"found": found, "stopped": stopped}, f"{results}/{rank}.pt")
     distributed.destroy_process_group()
 
 
-def spawn(function, world: int, folder, *arguments) -> None:
-    """Runs processes to their end; fails, and ends them, where they hang."""
-    context = multiprocessing.spawn(
-        function, (world, str(folder / "meeting"), str(folder), *arguments), nprocs=world, join=False
-    )
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What two processes wrote; fails, and ends them, where they hang."""
+    folder = tmp_path_factory.mktemp("processes")
+    context = multiprocessing.spawn(one_of_two, (str(folder),), nprocs=2, join=False)
     deadline = time.monotonic() + LIMIT
     while not context.join(timeout=1.0):
         if time.monotonic() > deadline:
             for process in context.processes:
                 process.kill()
-            pytest.fail(f"{world} processes hang")
+            pytest.fail("two processes hang")
+    return folder
 
 
-@pytest.fixture(scope="module", params=[2, 3])
-def ranks(request, tmp_path_factory) -> list[dict]:
-    folder = tmp_path_factory.mktemp("ranks")
-    spawn(one_of_several, request.param, folder)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
+@pytest.fixture(scope="module")
+def ranks(folder) -> list[dict]:
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
-def test_any_number_of_processes_gives_the_weights_and_rows_of_one_to_1e_6(ranks):
+def test_two_processes_give_the_weights_and_rows_of_one_to_1e_6(ranks):
     for name, case in CASES.items():
         alone = federation(case)
         rows = [alone.round() for _ in range(ROUNDS)]
@@ -159,51 +185,21 @@ def test_a_divergence_stops_all_processes_at_the_same_round_with_the_same_weight
     assert all(rank["stopped"]["top_r one process"]["why"] == "round 1: updates" for rank in ranks)
 
 
-RUNS = [
-    Run("digits", 0.0, 8, "mlp", "batch", 0.02, "cross_entropy", "count_sketch_ef-x3", 0.3, 0),
-    Run("digits", 0.0, 8, "mlp", "batch", 0.02, "mean_squared_error", "uncompressed", 1e6, 0),
-    Run("digits", 0.0, 8, "mlp", "none", 0.02, "cross_entropy", "uncompressed", 0.1, 1),
-]
-
-
-def trained(folder, group=None):
-    return federate_runs(
-        RUNS,
-        lambda _: (examples(33, 1, torch.float32), examples(21, 2, torch.float32)),
-        FederatedSettings(clients=5, rounds=6, local_steps=2),
-        lambda run: folder / f"{run.trainer}-{run.seed}",
-        device=torch.device("cpu"),
-        checkpoint_rounds=[2],
-        save_every_seconds=0,
-        group=group,
-    )
-
-
-def files_of_several(rank: int, world: int, meeting: str, results: str) -> None:
-    from pathlib import Path
-
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    trained(Path(results) / "several", distributed.group.WORLD)
-    distributed.barrier()
-    distributed.destroy_process_group()
-
-
-def test_runs_over_two_processes_one_of_them_diverging_write_once_what_one_process_writes(tmp_path):
-    spawn(files_of_several, 2, tmp_path)
+def test_runs_over_two_processes_one_of_them_diverging_write_once_what_one_writes(folder, tmp_path):
     expected = trained(tmp_path / "one")
     for run, record in zip(RUNS, expected, strict=True):
-        one, several = (tmp_path / name / f"{run.trainer}-{run.seed}" for name in ("one", "several"))
-        assert {path.name for path in several.iterdir()} == {path.name for path in one.iterdir()}
-        found = read_record(several / "record.json")
+        name = f"{run.trainer}-{run.seed}"
+        one, two = tmp_path / "one" / name, folder / "two" / name
+        assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
+        found = read_record(two / "record.json")
         assert found["processes"] == 2
         assert [found[key] for key in ("status", "rounds", "upload_bytes")] == [
             record[key] for key in ("status", "rounds", "upload_bytes")
         ]
-        rounds, others = read_table(one / "rounds.parquet"), read_table(several / "rounds.parquet")
+        rounds, others = read_table(one / "rounds.parquet"), read_table(two / "rounds.parquet")
         assert others["train_loss"].tolist() == pytest.approx(rounds["train_loss"].tolist(), rel=1e-5)
         if record["status"] == "finished":
             tensors = read_tensors(one / "model.safetensors")[0]
-            for name, tensor in read_tensors(several / "model.safetensors")[0].items():
+            for name, tensor in read_tensors(two / "model.safetensors")[0].items():
                 torch.testing.assert_close(tensor, tensors[name], rtol=0, atol=1e-6 * max(1, float(tensor.abs().max())))
     assert [record["status"] for record in expected] == ["finished", "diverged", "finished"]

@@ -109,9 +109,8 @@ def test_the_rounds_have_their_columns_and_the_test_set_is_evaluated_twenty_time
     )  # fmt: skip
     assert rounds["train_loss"].iloc[-1] < rounds["train_loss"].iloc[0]
     assert (rounds["server_rate"] == 1).all() and (rounds["participants"] == 5).all() and (rounds["seconds"] > 0).all()
-    assert (rounds["error_norm"] == 0).all() and rounds["lift_error_theory"].iloc[0] == pytest.approx(
-        (P - 1) / (P // 3)
-    )
+    assert (rounds["error_norm"] == 0).all()
+    assert rounds["lift_error_theory"].tolist() == pytest.approx([(P - 1) / (P // 3)] * 50)
 
 
 def test_with_fewer_than_twenty_rounds_all_are_evaluated(tmp_path):
@@ -150,9 +149,8 @@ def test_the_record_says_what_was_trained_what_was_sent_and_how_to_repeat_it(tmp
     assert named == [("count_sketch", True, 3, P // 3), ("uncompressed", False, None, P), ("top_r", False, 3, r)]
     assert whole["reduction_numbers"] == 1 and whole["upload_bytes"] == 4 * P + 10
     assert sparse["reduction_numbers"] == P / r and sketched["reduction_numbers"] == P / (P // 3)
-    assert sparse["reduction_bytes"] == 4 * P / (8 * r + 19) and sketched["reduction_bytes"] == 4 * P / (
-        4 * (P // 3) + 10
-    )
+    assert sparse["reduction_bytes"] == 4 * P / (8 * r + 19)
+    assert sketched["reduction_bytes"] == 4 * P / (4 * (P // 3) + 10)
 
 
 def test_methods_and_rates_share_clients_and_first_weights_but_no_hashes():
@@ -212,7 +210,8 @@ FEDERATIONS = {
     "count_sketch_ef-x3": {"placement": "shift"},
     "count_sketch_ef-x4": {"participation": 0.6, "local_batch_size": 3},
     "top_r-x3": {"participation": 0.6},
-    "top_r_ef-x3": {"participation": 0.6, "local_batch_size": 2, "chunk": 2, "partition": "dirichlet", "least_examples": 2},
+    "top_r_ef-x3": {"participation": 0.6, "local_batch_size": 2, "chunk": 2},
+    "top_r_ef-x4": {"partition": "dirichlet", "least_examples": 2, "chunk": 1},
     "fetch_sgd-x2": {"fetch_momentum": 0.9, "fetch_rows": 3},
     "fetch_sgd_ef-x2": {"fetch_momentum": 0.5, "fetch_error": "subtract", "fetch_rate": "after", "decay_factor": 0.3},
 }  # fmt: skip
@@ -322,7 +321,6 @@ def test_a_diverged_run_is_a_result_with_its_round_and_the_finite_weights_before
     assert rounds["round"].dtype == "int64" and rounds["lift_error"].dtype == "float64"
     assert all(torch.isfinite(tensor).all() for tensor in model.values())
     assert read_metadata(place(tmp_path, run) / "model.safetensors")["status"] == "diverged"
-    assert math.isfinite(record["train_loss"])
     assert [(facts["kind"], facts["round"]) for facts, _ in kept] == [("loss", 0), ("round", 1)][: 1 + done]
     if done:
         federate(tmp_path / "before", [run], replace(SETTINGS, rounds=done))
@@ -345,7 +343,7 @@ def test_nan_among_the_examples_is_named_and_the_next_run_goes_on(tmp_path):
 
 
 def test_a_killed_run_that_diverges_later_says_the_same_round(tmp_path):
-    run = replace(RUN, trainer="top_r_ef-x3", loss="mean_squared_error", learning_rate=30.0)
+    run = replace(RUN, trainer="top_r_ef-x3", loss="mean_squared_error", learning_rate=3.0)
     options = {"runs": [run], "settings": replace(SETTINGS, rounds=40)}
     (expected,) = federate(tmp_path / "whole", **options)
     assert expected["status"] == "diverged" and expected["rounds"] >= 2

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields
+from itertools import pairwise
 
 import pytest
 
@@ -22,46 +23,43 @@ def test_the_defaults_are_the_papers_clients_and_local_steps():
     assert all(field.metadata["help"] for field in fields(settings))
 
 
-@pytest.mark.parametrize(
-    ("key", "values"),
-    {
-        "learning_rate": (0, -0.1, math.inf, math.nan),
-        "clients": (0, -3),
-        "participation": (0, 1.01, math.nan),
-        "rounds": (0,),
-        "local_steps": (0,),
-        "local_batch_size": (-1,),
-        "server_rate": (0, math.inf),
-        "decay_factor": (0, 1.5),
-        "weight_decay": (-1e-9, math.nan),
-        "partition": ("idd", ""),
-        "alpha": (0, math.inf, math.nan),
-        "shards_per_client": (0,),
-        "least_examples": (0,),
-        "rows": (0,),
-        "placement": ("shifted",),
-        "hashes": ("stale",),
-        "fetch_rows": (0, 2, 4, -1),
-        "fetch_top": (0, math.nan),
-        "fetch_momentum": (-0.1, 1, math.nan),
-        "fetch_error": ("keep",),
-        "fetch_rate": ("during",),
-        "chunk": (-1,),
-        "micro_batch": (0,),
-    }.items(),
-)
-def test_a_value_out_of_range_is_refused_with_its_name_and_what_is_allowed(key, values):
-    for value in values:
+OUT_OF_RANGE = {
+    "learning_rate": (0, -0.1, math.inf, math.nan),
+    "clients": (0, -3),
+    "participation": (0, 1.01, math.nan),
+    "rounds": (0,),
+    "local_steps": (0,),
+    "local_batch_size": (-1,),
+    "server_rate": (0, math.inf),
+    "decay_factor": (0, 1.5),
+    "weight_decay": (-1e-9, math.nan),
+    "partition": ("idd", ""),
+    "alpha": (0, math.inf, math.nan),
+    "shards_per_client": (0,),
+    "least_examples": (0,),
+    "rows": (0,),
+    "placement": ("shifted",),
+    "hashes": ("stale",),
+    "fetch_rows": (0, 2, 4, -1),
+    "fetch_top": (0, math.nan),
+    "fetch_momentum": (-0.1, 1, math.nan),
+    "fetch_error": ("keep",),
+    "fetch_rate": ("during",),
+    "chunk": (-1,),
+    "micro_batch": (0,),
+}
+
+
+@pytest.mark.parametrize("key", OUT_OF_RANGE)
+def test_a_value_out_of_range_is_refused_with_its_name_and_what_is_allowed(key):
+    for value in OUT_OF_RANGE[key]:
         with pytest.raises(InputError) as refused:
             FederatedSettings(**{key: value})
         assert str(refused.value).startswith(f"{key}: {value!r} ") and "allowed: " in str(refused.value)
 
 
 def test_every_setting_but_the_switch_has_a_range():
-    tried = {mark.args[1] for mark in test_a_value_out_of_range_is_refused_with_its_name_and_what_is_allowed.pytestmark}
-    assert tried
-    names = {key for key, _ in next(iter(tried))}
-    assert names == {field.name for field in fields(FederatedSettings)} - {"fetch_masking"}
+    assert {*OUT_OF_RANGE, "fetch_masking"} == {field.name for field in fields(FederatedSettings)}
 
 
 def test_all_bad_values_are_named_at_once_with_the_nearest_word():
@@ -97,5 +95,5 @@ def test_the_server_rate_falls_at_one_and_two_thirds_of_the_rounds():
 def test_something_done_twenty_times_is_done_after_the_last_step(steps):
     due = [step for step in range(steps) if is_due(step, steps, 20)]
     assert len(due) == min(20, steps) and due[-1] == steps - 1
-    gaps = {b - a for a, b in zip(due, due[1:], strict=False)}
+    gaps = {after - before for before, after in pairwise(due)}
     assert len(gaps) <= 2 and (not gaps or max(gaps) - min(gaps) <= 1)

@@ -103,9 +103,7 @@ def test_methods_that_lose_nothing_are_federated_averaging(name, kind):
     ],
 )
 @pytest.mark.parametrize("participation", [1.0, 0.6])
-def test_a_linear_method_encodes_once_a_round_what_the_clients_payloads_add_up_to(
-    name, options, participation, monkeypatch
-):
+def test_a_linear_method_encodes_once_what_the_clients_payloads_add_up_to(name, options, participation, monkeypatch):
     of = method(name, P, **options)
     sim = simulation(of, participation=participation)
     totals = spied(of)
@@ -415,3 +413,14 @@ def test_parts_for_another_number_of_clients_are_refused():
         Simulation(
             network(), mean_squared_error, examples(), parts(), method("uncompressed", P), settings(clients=6), 0
         )
+
+
+def test_dropout_is_refused_by_name_and_without_probability_allowed():
+    def federation(p):
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(p), torch.nn.Linear(16, 3)).double()
+        of = method("uncompressed", sum(parameter.numel() for parameter in model.parameters()))
+        return Simulation(model, mean_squared_error, examples(), parts(), of, settings(), 0)
+
+    with pytest.raises(InputError, match=r"^1 is dropout: .*give it p=0"):
+        federation(0.5)
+    assert math.isfinite(federation(0.0).round()["train_loss"])

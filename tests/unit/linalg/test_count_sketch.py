@@ -251,20 +251,19 @@ def uneven_blocks(dimension):
 
 
 @sketches
-@pytest.mark.parametrize("rows, columns", [(1, 15), (3, 15), (5, 7)])
+@pytest.mark.parametrize("rows, columns", [(1, 25), (3, 25), (5, 12)])
 @pytest.mark.parametrize("make", [random_vector, concentrated, uneven_blocks], ids=lambda make: make.__name__)
 def test_the_mean_lift_is_unbiased_and_its_error_is_that_of_theory(placement, rows, columns, make):
-    """The bias is looked at along the vector, along ones and in every tenth coordinate: few enough for 4 standard
+    """The bias is looked at along the vector, along ones and in every 30th coordinate: few enough for 4 standard
     errors to be no accident."""
     x = make(110)
-    errors = errors_over_draws(x, rows, columns, placement, 2400 // rows)
-    looked_at = torch.stack([errors @ x, errors.sum(1), *errors[:, ::10].T])
+    errors = errors_over_draws(x, rows, columns, placement, 2000 // rows)
+    looked_at = torch.stack([errors @ x, errors.sum(1), *errors[:, ::30].T])
     standard_errors = looked_at.std(1) / math.sqrt(len(errors))
     assert (looked_at.mean(1).abs() / standard_errors).max() < 4
     ratios = errors.square().sum(1) / x.square().sum()
     expected = CountSketch(110, rows, columns, 0, placement=placement).expected_error(x)
     measured = float(ratios.mean())
-    print("relative", measured / expected - 1, float(ratios.std()) / len(ratios) ** 0.5 / expected)
     assert measured == pytest.approx(expected, rel=0.05)
 
 
@@ -340,7 +339,7 @@ def test_hashes_of_three_shifted_blocks_are_independent():
 def test_three_hashes_that_cross_real_blocks_are_independent():
     """Three coordinates in three blocks of 2^16, two of them at the same place in theirs."""
     places, counts = [5, BLOCK + 5, 2 * BLOCK], np.zeros((4, 4, 4))
-    for draw in range(400):
+    for draw in range(320):
         buckets, signs = CountSketch(2 * BLOCK + 1, 1, 2, 17, draw).buckets_and_signs(0)
         counts[tuple((2 * buckets[places] + (signs[places] > 0)).tolist())] += 1
     assert stats.chisquare(counts.ravel()).pvalue > 1e-4

@@ -111,5 +111,5 @@ class FetchSGD:
         return {"momentum": self._momentum, "error": self._error}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._momentum = state["momentum"].to(self._momentum)
-        self._error = state["error"].to(self._error)
+        self._momentum = state["momentum"].to(self._momentum.device)
+        self._error = state["error"].to(self._error.device)
