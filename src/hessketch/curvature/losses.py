@@ -136,3 +136,11 @@ def mean_loss_and_accuracy(
             count += len(targets)
     model.train(was_training)
     return total_loss / count, total_correct / count
+
+
+def evaluation(model: torch.nn.Module, loss: Loss, **splits: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """`train_loss`, `train_accuracy`, ... of each named split's batches, in eval mode."""
+    results = {split: mean_loss_and_accuracy(model, loss, batches) for split, batches in splits.items()}
+    return {
+        f"{split}_{name}": v for split, r in results.items() for name, v in zip(("loss", "accuracy"), r, strict=True)
+    }

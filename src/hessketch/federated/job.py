@@ -14,21 +14,21 @@ import pandas
 import torch
 from torch import distributed
 
-from hessketch.checkpoints import Architecture, parameter_order, save_model
-from hessketch.curvature.losses import loss_function, mean_loss_and_accuracy
+from hessketch.checkpoints import Architecture, save_model
+from hessketch.curvature.losses import evaluation, loss_function, mean_loss_and_accuracy
 from hessketch.data.examples import Examples
 from hessketch.data.of_run import subset_seed
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.federated.checkpoints import Checkpoint, read_checkpoints, write_checkpoints
-from hessketch.federated.messages import size_in_bytes
 from hessketch.federated.methods.registry import build_method
 from hessketch.federated.partition import partition
+from hessketch.federated.record import record_of, summary
 from hessketch.federated.resume import read_state, save_state
 from hessketch.federated.settings import FederatedSettings
 from hessketch.federated.simulation import Simulation
 from hessketch.networks.registry import build_network
 from hessketch.progress import Progress
-from hessketch.provenance import Stopwatch, code_digest, environment
+from hessketch.provenance import Stopwatch, code_digest
 from hessketch.records import read_record, write_record, write_table
 from hessketch.runs import Run
 from hessketch.schedules import is_due
@@ -130,7 +130,7 @@ def federate_runs(
                 lambda done, before=before: report(before + done, total),
             )
             record = _finish(training, train, test, writes)
-        progress.say(_summary(record))
+        progress.say(summary(record))
         records.append(record)
     for run in runs if writes else ():
         _publish(output_of(run))
@@ -272,7 +272,16 @@ def _keep(
 
 def _finish(training: _Training, train: Examples, test: Examples, writes: bool) -> dict:
     """The record, and, for the process that writes, the run's files in its folder of unpublished results."""
-    record = _record(training, train, test)
+    simulation = training.simulation
+    splits = {"train": train.batches(_EVALUATION_BATCH), "test": test.batches(_EVALUATION_BATCH)}
+    record = {
+        **record_of(training.run, simulation, training.rows, training.diverged_at),
+        **evaluation(simulation.model, loss_function(training.run.loss), **splits),
+        "task": training.identity,
+        "resumed_from_round": training.resumed_from,
+        "seeds": {"subset": subset_seed(training.run), **seeds_of(training.run)},
+        **training.watch.cost(),
+    }
     if not writes:
         return record
     folder, run = training.folder, training.run
@@ -290,62 +299,6 @@ def _finish(training: _Training, train: Examples, test: Examples, writes: bool) 
     write_record(record, folder / "record.json")
     (folder / "resume.safetensors").unlink(missing_ok=True)
     return record
-
-
-def _record(training: _Training, train: Examples, test: Examples) -> dict:
-    run, simulation, rows = training.run, training.simulation, training.rows
-    loss, model, trainer = loss_function(run.loss), simulation.model, Trainer.parse(run.trainer)
-    train_loss, train_accuracy = mean_loss_and_accuracy(model, loss, train.batches(_EVALUATION_BATCH))
-    test_loss, test_accuracy = mean_loss_and_accuracy(model, loss, test.batches(_EVALUATION_BATCH))
-    method, p = simulation.method, len(simulation.theta)
-    diverged = training.diverged_at is not None
-    return {
-        "run": run.path,
-        "task": training.identity,
-        "identity": run.identity(),
-        "learning_rate": run.learning_rate,
-        "settings": asdict(simulation.settings),
-        "method": trainer.method,
-        "error_feedback": trainer.error_feedback,
-        "reduction": trainer.reduction,
-        "status": "diverged" if diverged else "finished",
-        "diverged_at": training.diverged_at,
-        "resumed_from_round": training.resumed_from,
-        "epochs": len(rows),
-        "rounds": len(rows),
-        "n": len(train),
-        "p": p,
-        "classes": train.classes,
-        "clients": simulation.settings.clients,
-        "client_examples": simulation.client_examples,
-        "participants": simulation.settings.participants,
-        "upload_numbers": method.upload_numbers,
-        "reduction_numbers": p / method.upload_numbers,
-        "reduction_bytes": 4 * p / size_in_bytes(method.upload_parts),
-        "upload_bytes": _mean([row["upload_bytes"] for row in rows]),
-        "download_bytes": _mean([row["download_bytes"] for row in rows]),
-        "train_loss": train_loss,
-        "train_accuracy": train_accuracy,
-        "test_loss": test_loss,
-        "test_accuracy": test_accuracy,
-        "processes": simulation.processes,
-        "seeds": {"subset": subset_seed(run), **seeds_of(run)},
-        "parameter_order": parameter_order(model),
-        "environment": environment(simulation.theta.device),
-        **training.watch.cost(),
-    }
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan
-
-
-def _summary(record: dict) -> str:
-    where = f" at {record['diverged_at']}" if record["diverged_at"] else ""
-    return (
-        f"{record['run']}: {record['status']}{where}, train loss {record['train_loss']:.4g}, "
-        f"test accuracy {record['test_accuracy']:.4f}"
-    )
 
 
 def _publish(output: Path) -> None:

@@ -13,10 +13,10 @@ from hessketch.data.examples import Examples
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.federated.clients import LocalUpdates, local_updates
 from hessketch.federated.error_feedback import ErrorMemory
-from hessketch.federated.messages import parts_of, size_in_bytes
 from hessketch.federated.methods.interface import Method
 from hessketch.federated.network import FlatNetwork
 from hessketch.federated.settings import FederatedSettings
+from hessketch.federated.traffic import Traffic
 from hessketch.linalg.vectors import dot, norm
 from hessketch.seeds import derive_seed
 
@@ -95,7 +95,7 @@ class Simulation:
         self.errors = ErrorMemory(self._network.dimension, device) if method.error_feedback else None
         self._rank = 0 if group is None else distributed.get_rank(group)
         self.processes = 1 if group is None else distributed.get_world_size(group)
-        self._behind = [0.0] * settings.clients  # bytes broadcast since a client last took part
+        self._traffic = Traffic(settings.clients)
 
     def _require_variance(self) -> None:
         batch = self.settings.local_batch_size
@@ -249,7 +249,7 @@ class Simulation:
         change: Tensor,
         participants: list[int],
     ) -> dict[str, float | int]:
-        up, down = self._bytes(total, change, participants)
+        up, down = self._traffic.of_round(self.method, total, change, self.theta, self.buffers, participants)
         kept = self.errors.norm() if self.errors is not None else 0.0
         return {
             "round": self.step + 1,
@@ -267,20 +267,6 @@ class Simulation:
             "participants": len(participants),
         }
 
-    def _bytes(self, total: Tensor, change: Tensor, participants: list[int]) -> tuple[float, float]:
-        """Bytes that a participant sends and gets, the mean over participants.
-
-        Who missed rounds first gets what was broadcast in them, or the whole weights if those are shorter.
-        """
-        extra = parts_of(buffers_message(self.buffers))
-        up = size_in_bytes((*self.method.upload_parts, *extra))
-        broadcast = size_in_bytes((*self.method.download_parts(total, change), *extra))
-        whole = size_in_bytes((*parts_of([self.theta]), *extra))
-        down = [broadcast + min(self._behind[client], whole) for client in participants]
-        present = set(participants)
-        self._behind = [0.0 if c in present else behind + broadcast for c, behind in enumerate(self._behind)]
-        return float(up), math.fsum(down) / len(down)
-
     def state(self) -> tuple[dict[str, Tensor], dict]:
         """Everything that a resumed federation needs: tensors, and numbers for a JSON record."""
         tensors = {"theta": self.theta}
@@ -288,7 +274,7 @@ class Simulation:
         tensors |= {f"method.{name}": tensor for name, tensor in self.method.state().items()}
         if self.errors is not None:
             tensors |= {f"error.{holder}": kept for holder, kept in self.errors.state().items()}
-        return tensors, {"step": self.step, "first_loss": self.first_loss, "behind": self._behind}
+        return tensors, {"step": self.step, "first_loss": self.first_loss, "behind": self._traffic.behind}
 
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping) -> None:
         """Restores what `state` gave."""
@@ -301,13 +287,7 @@ class Simulation:
         self.method.load_state(named("method."))
         if self.errors is not None:
             self.errors.load_state(named("error."))
-        self.step, self.first_loss, self._behind = numbers["step"], numbers["first_loss"], list(numbers["behind"])
-
-
-def buffers_message(buffers: Mapping[str, Tensor]) -> list[Tensor]:
-    """What of the buffers is sent: running statistics as one array, none without; counters of batches all know."""
-    statistics = [buffer.reshape(-1) for buffer in buffers.values() if buffer.is_floating_point()]
-    return [torch.cat(statistics)] if statistics else []
+        self.step, self.first_loss, self._traffic.behind = numbers["step"], numbers["first_loss"], numbers["behind"]
 
 
 def _like(buffer: Tensor, mean: Tensor) -> Tensor:

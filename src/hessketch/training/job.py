@@ -10,7 +10,7 @@ import pandas
 import torch
 
 from hessketch.checkpoints import Architecture, parameter_order, save_model
-from hessketch.curvature.losses import loss_function, mean_loss_and_accuracy
+from hessketch.curvature.losses import evaluation, loss_function
 from hessketch.data.examples import Examples
 from hessketch.data.of_run import subset_seed
 from hessketch.errors import InputError
@@ -121,9 +121,7 @@ def _build_arguments(architecture: Architecture) -> dict:
 
 
 def _record(run, settings, model, result: TrainingResult, train_examples, test_examples, device, watch) -> dict:
-    loss = loss_function(run.loss)
-    train_loss, train_accuracy = mean_loss_and_accuracy(model, loss, train_examples.batches(1000))
-    test_loss, test_accuracy = mean_loss_and_accuracy(model, loss, test_examples.batches(1000))
+    splits = {"train": train_examples.batches(1000), "test": test_examples.batches(1000)}
     return {
         "run": run.path,
         "identity": run.identity(),
@@ -136,10 +134,7 @@ def _record(run, settings, model, result: TrainingResult, train_examples, test_e
         "n": len(train_examples),
         "p": sum(parameter.numel() for parameter in model.parameters()),
         "classes": train_examples.classes,
-        "train_loss": train_loss,
-        "train_accuracy": train_accuracy,
-        "test_loss": test_loss,
-        "test_accuracy": test_accuracy,
+        **evaluation(model, loss_function(run.loss), **splits),
         "seeds": {
             "subset": subset_seed(run),
             **{purpose: derive_seed(run.seed, run.path, purpose) for purpose in ("initialisation", "batch order")},

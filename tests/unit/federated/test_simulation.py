@@ -24,7 +24,8 @@ from small_federations import (
 from hessketch.curvature.losses import mean_loss_and_accuracy, mean_squared_error
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.federated.messages import serialise
-from hessketch.federated.simulation import Simulation, buffers_message
+from hessketch.federated.simulation import Simulation
+from hessketch.federated.traffic import buffers_message
 
 WEIGHTS = [size / COUNT for size in SIZES]
 P = dimension()
