@@ -19,6 +19,7 @@ from benchmarks.figures import density_errors, product_costs
 from benchmarks.machine import record, slug
 from benchmarks.peers import missing_lines
 from benchmarks.problems import timed
+from benchmarks.store import store
 from benchmarks.tables import report
 from benchmarks.timing import best_clock
 from benchmarks.trained import RECIPES, trained
@@ -27,7 +28,6 @@ from hessketch.devices import prepare_device
 from hessketch.errors import InputError
 from hessketch.figures.style import save_figure
 from hessketch.progress import Progress
-from hessketch.records import read_record, write_atomically, write_record
 
 _OF_SPECTRA = {"eigenvalues": eigenvalues.measure, "ghosts": ghosts.measure, "density": density.measure}
 PARTS = ("products", *_OF_SPECTRA)
@@ -114,23 +114,11 @@ def measure_spectra(arguments: argparse.Namespace, progress: Progress) -> list[d
 
 
 def write(table: pd.DataFrame, folder: Path, of_run: dict) -> None:
-    """The long table, the summary (which is also printed), a record for each part, and figures.
-
-    Parts that were measured into the same folder before and are not in this table stay as they were.
-    """
-    records = {part: of_run for part in dict.fromkeys(table["part"])}
-    if (folder / "record.json").is_file():
-        before = pd.read_csv(folder / "measurements.csv")
-        table = pd.concat([before[~before["part"].isin(records)], table], ignore_index=True)
-        records = read_record(folder / "record.json") | records
-    summary = report(table)
-    write_atomically(folder / "measurements.csv", lambda path: table.to_csv(path, index=False))
-    write_atomically(folder / "summary.md", lambda path: path.write_text(summary))
-    write_record(records, folder / "record.json")
+    """The long table, the summary and the records as `store` writes them, and figures."""
+    table = store(table, folder, of_run, report)
     for part, (name, draw) in FIGURES.items():
         if part in set(table["part"]):
             save_figure(draw(table), folder / f"{name}.png")
-    print(summary)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from hessketch.cli import (
     settings_from,
     whole_number,
 )
-from hessketch.commands.train import add_data, add_network
+from hessketch.commands.train import add_data, add_network, run_and_examples
 from hessketch.federated.settings import FederatedSettings
 from hessketch.trainers import FEDERATED
 
@@ -48,30 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.data.of_run import examples_of_run
-    from hessketch.data.prepared import prepare_dataset
     from hessketch.federated.job import federate_runs
     from hessketch.processes import join_processes, leave_processes
-    from hessketch.runs import Run
     from hessketch.trainers import Trainer
 
     settings = settings_from(arguments, FederatedSettings)
     trainer = Trainer(arguments.method, arguments.error_feedback, arguments.reduction)
-    prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
-    identity = Run(
-        dataset=arguments.dataset,
-        label_noise=arguments.label_noise,
-        examples_per_class=arguments.examples_per_class,
-        network=arguments.network,
-        norm=arguments.norm,
-        width=arguments.width,
-        loss=arguments.loss,
-        trainer=trainer.label,
-        learning_rate=settings.learning_rate,
-        seed=arguments.seed,
-    )
-    train = examples_of_run(identity, prepared, "train", arguments.examples_per_class)
-    test = examples_of_run(identity, prepared, "test", None)
+    identity, train, test = run_and_examples(arguments, trainer.label)
     device = device_from(arguments)
     group = join_processes()
     federate_runs(

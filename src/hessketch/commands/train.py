@@ -47,6 +47,29 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss", default="cross_entropy", choices=list(LOSSES), help="(default: cross_entropy)")
 
 
+def run_and_examples(arguments: argparse.Namespace, trainer: str):
+    """The Run that the flags of `add_data` and `add_network` ask for, its training and its test examples."""
+    from hessketch.data.of_run import examples_of_run
+    from hessketch.data.prepared import prepare_dataset
+    from hessketch.runs import Run
+
+    prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
+    run = Run(
+        dataset=arguments.dataset,
+        label_noise=arguments.label_noise,
+        examples_per_class=arguments.examples_per_class,
+        network=arguments.network,
+        norm=arguments.norm,
+        width=arguments.width,
+        loss=arguments.loss,
+        trainer=trainer,
+        learning_rate=arguments.learning_rate,
+        seed=arguments.seed,
+    )
+    train = examples_of_run(run, prepared, "train", arguments.examples_per_class)
+    return run, train, examples_of_run(run, prepared, "test", None)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_network(parser)
@@ -57,29 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.data.of_run import examples_of_run
-    from hessketch.data.prepared import prepare_dataset
-    from hessketch.runs import Run
     from hessketch.training.job import train_run
 
     settings = settings_from(arguments, TrainingSettings)
-    prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
-    identity = Run(
-        dataset=arguments.dataset,
-        label_noise=arguments.label_noise,
-        examples_per_class=arguments.examples_per_class,
-        network=arguments.network,
-        norm=arguments.norm,
-        width=arguments.width,
-        loss=arguments.loss,
-        trainer="sgd",
-        learning_rate=settings.learning_rate,
-        seed=arguments.seed,
-    )
+    identity, train, test = run_and_examples(arguments, "sgd")
     train_run(
         identity,
-        examples_of_run(identity, prepared, "train", arguments.examples_per_class),
-        examples_of_run(identity, prepared, "test", None),
+        train,
+        test,
         settings,
         arguments.output,
         device=device_from(arguments),
