@@ -25,7 +25,7 @@ from hessketch.federated.partition import partition
 from hessketch.federated.record import record_of, summary
 from hessketch.federated.resume import read_state, save_state
 from hessketch.federated.settings import FederatedSettings
-from hessketch.federated.simulation import Simulation
+from hessketch.federated.simulation import DIVERGED, Simulation
 from hessketch.networks.registry import build_network
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest
@@ -105,6 +105,9 @@ def federate_runs(
     beyond = [number for number in checkpoint_rounds if not 1 <= number <= settings.rounds]
     if beyond:
         raise InputError(f"weights of round {beyond[0]} asked for; allowed: rounds 1 to {settings.rounds}")
+    if any(not 0 < target < math.inf for target in checkpoint_losses):
+        raise InputError(f"weights at training losses {list(checkpoint_losses)} asked for; allowed: numbers above 0")
+    checkpoint_losses = list(dict.fromkeys(checkpoint_losses))
     progress = progress or Progress("federate")
     report = progress.stage("round")
     writes = group is None or distributed.get_rank(group) == 0
@@ -213,7 +216,7 @@ def _train(
     """Rounds until the last or a divergence."""
     simulation, rounds = training.simulation, training.simulation.settings.rounds
     loss = loss_function(training.run.loss)
-    last_saved = time.monotonic()
+    last_saved, pause = time.monotonic(), save_every
     while simulation.step < rounds:
         before = simulation.weights() if _ahead(training, checkpoint_losses) else {}
         try:
@@ -232,11 +235,16 @@ def _train(
             _keep(training, "round", simulation.weights(), simulation.step, _train_loss(training), None, save_every)
         training.rows.append(row)
         report(simulation.step)
-        if time.monotonic() - last_saved >= save_every:
-            kept = len(training.checkpoints)
+        if time.monotonic() - last_saved >= pause:
+            begun, kept = time.monotonic(), len(training.checkpoints)
             save_state(training.folder / "resume.safetensors", simulation, training.rows, kept, training.identity)
             last_saved = time.monotonic()
+            # Memories of 100 clients of a full-width network take gigabytes: saving them stays below a twentieth.
+            pause = max(save_every, 20 * (last_saved - begun)) if save_every else 0.0
     final = _train_loss(training)
+    if not final <= DIVERGED * simulation.first_loss:  # or NaN
+        training.diverged_at = f"round {rounds}: training loss {final:.4g}, {simulation.first_loss:.4g} at the start"
+        return
     for target in _ahead(training, checkpoint_losses):
         if final <= target:
             _keep(training, "loss", simulation.weights(), rounds, final, target, math.inf)
@@ -265,7 +273,8 @@ def _keep(
 ) -> None:
     """Keeps weights, also on the disk where a kill may come: a resumed run is past them."""
     facts = {"kind": kind, "round": done, "train_loss": train_loss, "target_loss": target}
-    training.checkpoints.append((facts, state))
+    # A copy: one round may reach several losses, and tensors of a file may not share their memory.
+    training.checkpoints.append((facts, {name: tensor.clone() for name, tensor in state.items()}))
     if math.isfinite(save_every):
         write_checkpoints(training.folder / "checkpoints.safetensors", training.architecture, training.checkpoints)
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hessketch.checkpoints import parameter_order
-from hessketch.federated.messages import size_in_bytes
+from hessketch.federated.messages import Part, size_in_bytes
 from hessketch.federated.simulation import Simulation
 from hessketch.provenance import environment
 from hessketch.runs import Run
@@ -16,7 +16,8 @@ def record_of(run: Run, simulation: Simulation, rows: list[dict], diverged_at: s
     """Identity, settings, outcome, sizes and bytes of a training whose rounds were `rows`.
 
     Bytes are those of a participant in a round: upload, and the mean over rounds of the download. reduction_numbers is
-    p over the numbers sent (indices not counted), reduction_bytes 4 p over the bytes of the update.
+    p over the numbers sent (indices not counted), reduction_bytes the length of a whole update's message over that of
+    the one sent.
     """
     trainer, method, p = Trainer.parse(run.trainer), simulation.method, len(simulation.theta)
     return {
@@ -39,7 +40,7 @@ def record_of(run: Run, simulation: Simulation, rows: list[dict], diverged_at: s
         "participants": simulation.settings.participants,
         "upload_numbers": method.upload_numbers,
         "reduction_numbers": p / method.upload_numbers,
-        "reduction_bytes": 4 * p / size_in_bytes(method.upload_parts),
+        "reduction_bytes": size_in_bytes((Part("float32", p),)) / size_in_bytes(method.upload_parts),
         "upload_bytes": _mean([row["upload_bytes"] for row in rows]),
         "download_bytes": _mean([row["download_bytes"] for row in rows]),
         "processes": simulation.processes,

@@ -51,7 +51,9 @@ class FederatedSettings:
     )
     fetch_rate: str = _described("before", "fetch_sgd: server rate before or after the memory", ("before", "after"))
     chunk: int = _described(0, "clients computed at once; 0 chooses by size, 1 is a loop")
-    micro_batch: int = _described(1000, "examples in one pass of a client's full batch; never changes the result")
+    micro_batch: int = _described(
+        1000, "examples in one pass of a client's full batch, gradients added; with batch norm it is not cut"
+    )
 
     def __post_init__(self) -> None:
         """Raises InputError for values that no federation could use, all at once."""

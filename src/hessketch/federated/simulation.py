@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed, nn
@@ -30,7 +30,7 @@ _ALL = 0  # the one holder of the error memory where the clients' memories are o
 class _Sums:
     """Weighted sums over this process's participants of one round."""
 
-    payload: Tensor
+    payload: Tensor | None
     update: Tensor
     buffers: dict[str, Tensor]
     loss: Tensor
@@ -38,7 +38,10 @@ class _Sums:
     examples: int = 0
     due: float = 0.0  # sum of |due|^2
     missing: float = 0.0  # sum of |due - sent|^2
-    expected: list[float] = field(default_factory=list)  # of each |due - sent|^2, by theory
+    expected: float = 0.0  # what theory says of it
+
+    def add(self, payload: Tensor) -> None:
+        self.payload = payload if self.payload is None else self.payload + payload
 
 
 class Simulation:
@@ -55,13 +58,14 @@ class Simulation:
 
     Over the processes of `group` each simulates its share of the clients; one all-reduce a round adds payloads, buffers
     and losses. Clients' random numbers depend on (seed, round, client) alone: any number of processes gives the same
-    weights up to rounding. The columns update_norm, lift_error, lift_error_theory and error_norm are then those of this
-    process's clients.
+    weights up to rounding. The columns update_norm and error_norm are then NaN, for no process knows them, and so are
+    lift_error and its theory where the mean is encoded.
 
     model, loss: a network on the device (it is changed) and a loss with one value an example; examples: on the device;
     parts: example indices of each client; seed: of participants and mini-batches.
 
-    Raises InputError for a wrong number of parts, and for batch norm over a single example.
+    Raises InputError for a wrong number of parts, a client without examples, batch norm over a single example, and
+    dropout.
     """
 
     def __init__(
@@ -84,6 +88,8 @@ class Simulation:
         self._loss, self._group = loss, group
         device = examples.inputs.device
         self._parts = [part.to(device) for part in parts]
+        if not all(self.client_examples):
+            raise InputError(f"client {self.client_examples.index(0)} has no examples; allowed: at least 1 each")
         self._network = FlatNetwork(model)
         self._require_variance()
         self._require_no_dropout()
@@ -179,7 +185,7 @@ class Simulation:
         examples = sum(len(self._parts[client]) for client in participants)
         zero = torch.zeros_like(self.theta)
         sums = _Sums(
-            payload=self.method.encode(zero, self.step).clone() if self.method.linear else zero.clone(),
+            payload=None,
             update=zero,
             buffers={name: torch.zeros_like(buffer, dtype=zero.dtype) for name, buffer in self.buffers.items()},
             loss=zero.new_zeros((), dtype=torch.float64),
@@ -191,9 +197,11 @@ class Simulation:
             _add_statistics(sums, chunk, weights)
             if not self._encodes_mean:
                 for client, weight, update in zip(chunk.clients, weights.tolist(), chunk.updates, strict=True):
-                    sums.payload += weight * self._encode(client, update, sums)
+                    sums.add(weight * self._encode(client, update, sums))
         if self._encodes_mean:
-            sums.payload = self._encode(_ALL, sums.update, sums)
+            sums.add(self._encode(_ALL, sums.update, sums))
+        elif sums.payload is None:  # more processes than participants
+            sums.add(self.method.encode(zero, self.step))
         return sums
 
     def _updates(self, clients: list[int]):
@@ -213,29 +221,31 @@ class Simulation:
     def _encode(self, holder: int, update: Tensor, sums: _Sums) -> Tensor:
         """The payload of a client (or of the mean of all), its error memory brought up to date."""
         due = update if self.errors is None else self.errors.due(holder, update)
-        try:
-            payload = self.method.encode(due, self.step)
-            sent = self.method.decode(payload, self.step)
-        except NotFiniteError:  # spoils the sum, so that all processes stop
-            return torch.full_like(sums.payload, math.nan)
+        if not torch.isfinite(due).all():  # spoils the sum, so that all processes stop
+            return torch.full_like(self.method.encode(torch.zeros_like(due), self.step), math.nan)
+        payload = self.method.encode(due, self.step)
+        if self.method.server_memory:
+            return payload
+        sent = self.method.decode(payload, self.step)
         if self.errors is not None:
             self.errors.keep(holder, due, sent)
         energy, missing = float(dot(due, due)), due - sent
         sums.due += energy
         sums.missing += float(dot(missing, missing))
-        sums.expected.append(energy * self.method.expected_error(due))
+        sums.expected += energy * self.method.expected_error(due)
         return payload
 
     def _over_processes(self, sums: _Sums) -> tuple[Tensor, dict[str, Tensor], float, float]:
         """Payload, buffers, mean loss and accuracy over all processes, by one all-reduce."""
         if self._group is not None:
-            packed = [sums.payload, *sums.buffers.values(), sums.loss, sums.hits, sums.loss.new_tensor(sums.examples)]
+            numbers = [sums.examples, sums.due, sums.missing, sums.expected]
+            packed = [sums.payload, *sums.buffers.values(), sums.loss, sums.hits, sums.loss.new_tensor(numbers)]
             flat = torch.cat([part.to(self.theta.dtype).reshape(-1) for part in packed])
             distributed.all_reduce(flat, group=self._group)
             pieces = [p.view_as(t) for p, t in zip(flat.split([t.numel() for t in packed]), packed, strict=True)]
-            sums.payload, sums.loss, sums.hits, count = pieces[0], *pieces[-3:]
+            sums.payload, sums.loss, sums.hits = pieces[0], *pieces[-3:-1]
             sums.buffers = dict(zip(sums.buffers, pieces[1:-3], strict=True))
-            sums.examples = int(count)
+            sums.examples, sums.due, sums.missing, sums.expected = pieces[-1].tolist()
         buffers = {name: _like(self.buffers[name], mean) for name, mean in sums.buffers.items()}
         return sums.payload, buffers, float(sums.loss) / sums.examples, float(sums.hits) / sums.examples
 
@@ -251,6 +261,7 @@ class Simulation:
     ) -> dict[str, float | int]:
         up, down = self._traffic.of_round(self.method, total, change, self.theta, self.buffers, participants)
         kept = self.errors.norm() if self.errors is not None else 0.0
+        known = self._group is None or not self._encodes_mean  # of a mean each process knows its own part alone
         return {
             "round": self.step + 1,
             "server_rate": rate,
@@ -258,10 +269,10 @@ class Simulation:
             "train_accuracy": accuracy,
             "test_loss": math.nan,
             "test_accuracy": math.nan,
-            "update_norm": float(norm(sums.update)),
-            "lift_error": sums.missing / sums.due if sums.due else math.nan,
-            "lift_error_theory": math.fsum(sums.expected) / sums.due if sums.due else math.nan,
-            "error_norm": getattr(self.method, "error_norm", kept),
+            "update_norm": float(norm(sums.update)) if self._group is None else math.nan,
+            "lift_error": sums.missing / sums.due if sums.due and known else math.nan,
+            "lift_error_theory": sums.expected / sums.due if sums.due and known else math.nan,
+            "error_norm": getattr(self.method, "error_norm", kept if self._group is None else math.nan),
             "upload_bytes": up,
             "download_bytes": down,
             "participants": len(participants),

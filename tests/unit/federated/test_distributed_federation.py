@@ -161,12 +161,12 @@ def test_two_processes_give_the_weights_and_rows_of_one_to_1e_6(ranks):
                     assert other[column] == pytest.approx(row[column], rel=1e-5), (name, column)
 
 
-def test_one_all_reduce_a_round_of_the_payload_the_buffers_and_three_numbers(ranks):
+def test_one_all_reduce_a_round_of_the_payload_the_buffers_and_six_numbers(ranks):
     for name, case in CASES.items():
         alone = federation(case)
         p = len(alone.theta)
         payload = {"count_sketch": 2 * (p // 6), "fetch_sgd": 3 * (p // 9)}.get(case["of"].removesuffix("_ef"), p)
-        length = payload + sum(buffer.numel() for buffer in alone.buffers.values()) + 3
+        length = payload + sum(buffer.numel() for buffer in alone.buffers.values()) + 6
         for rank in ranks:
             assert rank["found"][name]["seen"] == [("all_reduce", length)] * ROUNDS, name
 

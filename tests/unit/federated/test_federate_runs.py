@@ -149,8 +149,8 @@ def test_the_record_says_what_was_trained_what_was_sent_and_how_to_repeat_it(tmp
     assert named == [("count_sketch", True, 3, P // 3), ("uncompressed", False, None, P), ("top_r", False, 3, r)]
     assert whole["reduction_numbers"] == 1 and whole["upload_bytes"] == 4 * P + 10
     assert sparse["reduction_numbers"] == P / r and sketched["reduction_numbers"] == P / (P // 3)
-    assert sparse["reduction_bytes"] == 4 * P / (8 * r + 19)
-    assert sketched["reduction_bytes"] == 4 * P / (4 * (P // 3) + 10)
+    assert sparse["reduction_bytes"] == (4 * P + 10) / (8 * r + 19)
+    assert sketched["reduction_bytes"] == (4 * P + 10) / (4 * (P // 3) + 10)
 
 
 def test_methods_and_rates_share_clients_and_first_weights_but_no_hashes():
@@ -188,7 +188,7 @@ def test_weights_kept_by_losses_are_the_first_at_or_below_each_and_none_where_it
     (record,) = federate(tmp_path / "plain", [run])
     losses = [*read_table(place(tmp_path / "plain", run) / "rounds.parquet")["train_loss"], record["train_loss"]]
     assert losses == sorted(losses, reverse=True)
-    targets = [0.0, (losses[3] + losses[2]) / 2, losses[0] + 1, losses[5], losses[8]]
+    targets = [1e-9, (losses[3] + losses[2]) / 2, losses[0] + 1, losses[5], losses[8]]
     federate(tmp_path / "kept", [run], checkpoint_losses=targets)
     _, kept = read_checkpoints(place(tmp_path / "kept", run) / "checkpoints.safetensors")
     expected = [(targets[2], 0), (targets[1], 3), (targets[3], 5), (targets[4], 8)]
@@ -223,7 +223,7 @@ def test_a_killed_run_ends_with_what_an_uninterrupted_one_has_to_the_last_bit(tm
     """Killed in the first round, at a round whose weights are kept, and one round before the end."""
     run, settings = replace(RUN, trainer=trainer, norm=norm), replace(SETTINGS, **FEDERATIONS[trainer])
     # 1.05 is reached midway by most; 9 at once; -1 never.
-    options = {"runs": [run], "settings": settings, "checkpoint_rounds": [2, 5, 7], "checkpoint_losses": [9, 1.05, -1]}
+    options = {"runs": [run], "settings": settings, "checkpoint_rounds": [2, 5, 7], "checkpoint_losses": [9, 1.05, 1e-9]}
     federate(tmp_path / "whole", **options)
     for after in (1, 5, 8):
         kill(tmp_path / "killed", after, **options)
@@ -395,3 +395,25 @@ def test_states_are_saved_no_more_often_than_asked(tmp_path, monkeypatch):
     assert saved == list(range(1, 9))
     federate(tmp_path / "seldom", save_every_seconds=3600)
     assert len(saved) == 8
+
+
+def test_one_round_may_reach_several_losses(tmp_path):
+    run = replace(RUN, trainer="uncompressed")
+    federate(tmp_path, [run], checkpoint_losses=[50.0, 40.0, 50.0])
+    _, kept = read_checkpoints(place(tmp_path, run) / "checkpoints.safetensors")
+    assert [(facts["target_loss"], facts["round"]) for facts, _ in kept] == [(50.0, 0), (40.0, 0)]
+    assert_same_weights(kept[0][1], kept[1][1])
+
+
+def test_a_run_whose_last_round_ruins_it_has_diverged(tmp_path):
+    run = replace(RUN, trainer="uncompressed", learning_rate=1e4)
+    (record,) = federate(tmp_path, [run], replace(SETTINGS, rounds=1))
+    assert record["status"] == "diverged" and record["rounds"] == 1
+    assert record["diverged_at"].startswith("round 1: training loss")
+
+
+@pytest.mark.parametrize("target", [-1.0, 0.0, float("nan"), float("inf")])
+def test_losses_that_no_training_reaches_are_refused(tmp_path, target):
+    with pytest.raises(InputError, match="allowed: numbers above 0"):
+        federate(tmp_path, checkpoint_losses=[1.0, target])
+    assert not list(tmp_path.rglob("*"))

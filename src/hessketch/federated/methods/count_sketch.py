@@ -1,5 +1,7 @@
 """Sketched federated learning (Shrivastava et al. 2024, Algorithm 1): the mean of Count-Sketches, lifted by mean."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,8 @@ class SketchedAveraging(Stateless):
     converges only if decode is a contraction, which an unbiased lift is not: |S^T S x - x|^2 is (p - 1) / b times
     |x|^2, more than all there was, and the memory grows without bound. The lift is therefore scaled by
     1 / (1 + (p - 1) / b), the factor that makes the expected error least, (1 - factor) |x|^2: it is biased, and the
-    memory makes up for that. The shift placement, whose error is no larger, takes the same factor.
+    memory makes up for that over about 1 + (p - 1) / b rounds. A training of fewer rounds has hardly begun. The shift
+    placement, whose error is no larger, takes the same factor.
     """
 
     linear = True
@@ -49,7 +52,7 @@ class SketchedAveraging(Stateless):
 
     def sketch(self, step: int) -> CountSketch:
         """The sketch of a round, the same for all clients."""
-        draw = step if self._fresh else 0
+        draw, self._step = step if self._fresh else 0, step
         if draw != self._draw:
             self._current, self._draw = self._make(draw), draw
         return self._current
@@ -71,5 +74,10 @@ class SketchedAveraging(Stateless):
         return (*self.upload_parts, _INT64)
 
     def expected_error(self, due: Tensor) -> float:
-        """By the sketch's own formula; with error feedback (1 - scale)^2 + scale^2 times it."""
+        """By the sketch's own formula; with error feedback (1 - scale)^2 + scale^2 times it.
+
+        NaN with the same hashes in all rounds, but for the first: updates then depend on them.
+        """
+        if not self._fresh and self._step:
+            return math.nan
         return (1 - self.scale) ** 2 + self.scale**2 * self._current.expected_error(due)

@@ -61,6 +61,7 @@ class FetchSGD:
         self.zeroes, self.rate_first = error == "zero", rate == "before"
         # The memory is the server's: clients send their updates as they are.
         self.error_feedback, self._remembers = False, error_feedback
+        self.server_memory = error_feedback or momentum > 0
         self.upload_numbers = rows * columns
         self.upload_parts = (Part("float32", rows * columns),)
         self._momentum = torch.zeros(rows, columns, device=device)

@@ -20,6 +20,8 @@ class Method(Protocol):
     """Whether encode is linear and the same for all clients of a round: the mean can then be encoded once."""
     error_feedback: bool
     """Whether clients remember what they were due to send and have not."""
+    server_memory: bool
+    """Whether what is applied depends on earlier rounds at the server: a payload then stands for nothing by itself."""
     upload_numbers: int
     """Numbers of the update that a client sends, without indices."""
 
@@ -67,6 +69,8 @@ class Method(Protocol):
 
 class Stateless:
     """What methods share whose server remembers nothing and applies at the given rate what was decoded."""
+
+    server_memory = False
 
     def change(self, total: Tensor, step: int, rate: float) -> Tensor:
         return rate * self.decode(total, step)
