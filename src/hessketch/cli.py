@@ -87,6 +87,10 @@ def _memory(text: str) -> int | None:
     return None if text == "auto" else int(gib * 2**30)
 
 
+def _per_class(text: str) -> int | None:
+    return None if text == "all" else whole_number(1)(text)
+
+
 def add_spectrum_settings(parser: argparse.ArgumentParser, methods: Mapping[str, type]) -> None:
     """How spectra are computed: a method, its settings (None where not given), memory and arithmetic.
 
@@ -146,6 +150,28 @@ def spectrum_settings_from(arguments: argparse.Namespace, methods: Mapping[str, 
                     f"--method {method}"
                 )
     return methods[arguments.method](**given)
+
+
+def add_spectrum_job(parser: argparse.ArgumentParser, methods: Mapping[str, type]) -> None:
+    """What every job that computes spectra on prepared data takes besides what it computes them of."""
+    parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument(
+        "--batch-size", type=whole_number(1), default=500, help="examples in one pass of a product (default: 500)"
+    )
+    parser.add_argument(
+        "--test-examples-per-class", type=_per_class, metavar="N", help="a number or 'all' (default: all)"
+    )
+    parser.add_argument("--log", help="log file")
+    add_spectrum_settings(parser, methods)
+    add_save_every(parser)
+    add_device(parser)
+
+
+def spectrum_options_from(arguments: argparse.Namespace, device: Any) -> dict[str, Any]:
+    """Arguments that the functions which compute spectra share: batch_size, memory, tf32, save_every."""
+    memory = memory_from(arguments, device)
+    return {"memory": memory, **{name: getattr(arguments, name) for name in ("batch_size", "tf32", "save_every")}}
 
 
 def memory_from(arguments: argparse.Namespace, device: Any) -> int:

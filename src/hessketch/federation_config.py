@@ -14,9 +14,8 @@ from hessketch.config_data import dataset_problems, has_batch_norm, network_prob
 from hessketch.config_schema import as_list, as_mapping
 from hessketch.data.catalog import describe
 from hessketch.errors import InputError, nearest
-from hessketch.federated.partition import KINDS, partition
+from hessketch.federated.partition import KINDS, partition, partition_seed
 from hessketch.runs import Run
-from hessketch.seeds import derive_seed
 from hessketch.trainers import NAMED, Trainer
 
 # Keys that say what is run and kept; every other key of the section is a setting of the simulation.
@@ -48,7 +47,7 @@ def federated_runs_of(config: Mapping[str, Any]) -> list[Run]:
         Run(
             dataset=dataset,
             label_noise=settings["label_noise"],
-            examples_per_class=None if settings["examples_per_class"] == "all" else settings["examples_per_class"],
+            examples_per_class=_per_class(settings),
             network=network["name"],
             norm=network["norm"],
             width=network["width"],
@@ -65,13 +64,6 @@ def federated_runs_of(config: Mapping[str, Any]) -> list[Run]:
 def spectra_of(federation: Mapping[str, Any]) -> list[str]:
     """Labels of the trainers whose kept weights get spectra, each as it stands in paths."""
     return [Trainer.parse(label).label for label in federation["spectra_of"]]
-
-
-def trainer_columns(run: Run) -> dict[str, str | bool | float]:
-    """A run's trainer for tables: method, error_feedback, reduction (NaN where there is none)."""
-    trainer = Trainer.parse(run.trainer)
-    reduction = math.nan if trainer.reduction is None else trainer.reduction
-    return {"method": trainer.method, "error_feedback": trainer.error_feedback, "reduction": reduction}
 
 
 def group_of(run: Run) -> str:
@@ -120,7 +112,7 @@ def _checkpoint_problems(federation: Mapping[str, Any]) -> Iterator[str]:
         except InputError as error:
             yield f"federation.spectra_of: {error}"
             continue
-        if known not in labels:
+        if labels and known not in labels:  # without labels another line has named methods or reductions
             yield (
                 f"federation.spectra_of: {label} is not among the trainers of this section; allowed: "
                 f"{', '.join(labels)}{nearest(label, labels)}; or add its method and reduction"
@@ -132,7 +124,11 @@ def _checkpoint_problems(federation: Mapping[str, Any]) -> Iterator[str]:
 def _split_problems(
     federation: Mapping[str, Any], name: str, settings: Mapping[str, Any], batch_norm: bool
 ) -> Iterator[str]:
-    """Examples that cannot be spread over the clients as asked: the split is made as the simulation will make it."""
+    """Examples that cannot be spread over the clients as asked: the split is made as the simulation will make it.
+
+    Of the labels only their counts are known here, without their noise: sizes of a dirichlet split follow from the
+    counts, those of the other kinds do not depend on labels at all.
+    """
     counts = _class_counts(name, settings.get("examples_per_class"))
     clients = federation.get("clients")
     if counts is None or not _is_count(clients):
@@ -148,7 +144,14 @@ def _split_problems(
     alpha, shards = federation.get("alpha"), federation.get("shards_per_client")
     if not (kind in KINDS and _is_number(alpha) and alpha > 0 and _is_count(shards) and _is_count(least)):
         return  # a value that the schema has named
-    size = settings["examples_per_class"]
+    noise = settings.get("label_noise", 0)
+    if kind == "dirichlet" and _is_number(noise) and noise > 0:
+        yield (
+            f"federation.datasets.{name}.label_noise: {noise:g} given; allowed with partition dirichlet: 0, since such "
+            "a split goes by the labels, and which are wrong is not known before the data are read; write label_noise: "
+            "0, partition: iid or partition: shards"
+        )
+        return
     labels = np.repeat(np.arange(len(counts)), counts)
     for seed in filter(lambda seed: type(seed) is int, as_list(federation.get("seeds"))):
         try:
@@ -156,7 +159,7 @@ def _split_problems(
                 labels,
                 clients,
                 kind,
-                derive_seed(seed, f"{name}/n{size}", "partition"),
+                partition_seed(seed, name, _per_class(settings)),
                 alpha=alpha,
                 shards_per_client=shards,
                 least=least,
@@ -172,6 +175,11 @@ def _split_problems(
             return
 
 
+def _per_class(settings: Mapping[str, Any]) -> int | None:
+    """Training examples of each class of a data set's settings, None for all."""
+    return None if settings["examples_per_class"] == "all" else settings["examples_per_class"]
+
+
 def _class_counts(name: str, size: Any) -> list[int] | None:
     """Training examples of each class, or None for a data set or a size that another line has named."""
     try:
@@ -184,8 +192,8 @@ def _class_counts(name: str, size: Any) -> list[int] | None:
 
 
 def reduction_problems(config: Mapping[str, Any]) -> list[str]:
-    """Reductions that a network of a filled config is too small for, one line each. Imports torch."""
-    from hessketch.federated.methods.registry import require_reduction
+    """Reductions and rows that a network of a filled config is too small for, one line each. Imports torch."""
+    from hessketch.federated.methods.registry import ROWS, require_reduction, require_rows
     from hessketch.federated.settings import FederatedSettings
 
     federation = config.get("federation")
@@ -199,13 +207,14 @@ def reduction_problems(config: Mapping[str, Any]) -> list[str]:
     for dataset, network in product(federation["datasets"], federation["networks"]):
         parameters = _count_parameters(dataset, network)
         for trainer in trainers_of(federation):
+            key = ROWS.get(trainer.method, "methods")
             try:
+                require_rows(trainer, parameters, settings)
+                key = "reductions"
                 require_reduction(trainer, parameters, settings)
             except InputError as error:
-                lines.append(
-                    f"federation.reductions: {network['name']} of width {network['width']} on {dataset}: {error}"
-                )
-    return lines
+                lines.append(f"federation.{key}: {network['name']} of width {network['width']} on {dataset}: {error}")
+    return list(dict.fromkeys(lines))  # of rows a line says the same for every reduction
 
 
 def _count_parameters(dataset: str, network: Mapping[str, Any]) -> int:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from hessketch.errors import InputError, nearest
-from hessketch.runs import number_text
+from hessketch.runs import Run, number_text
 
 SGD = "sgd"
 FEDERATED = ("uncompressed", "count_sketch", "top_r", "fetch_sgd")
@@ -73,3 +73,10 @@ class Trainer:
         except ValueError:
             raise InputError(f"{label!r}: its reduction {text!r} is no number; allowed: {_LABELS}") from None
         return cls(method, named != method, reduction)
+
+
+def trainer_columns(run: Run) -> dict[str, str | bool | float]:
+    """A run's trainer for tables: method, error_feedback, reduction (NaN where there is none)."""
+    trainer = Trainer.parse(run.trainer)
+    reduction = math.nan if trainer.reduction is None else trainer.reduction
+    return {"method": trainer.method, "error_feedback": trainer.error_feedback, "reduction": reduction}

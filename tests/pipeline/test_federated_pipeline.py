@@ -167,6 +167,10 @@ def test_an_edit_reruns_only_what_depends_on_it(federated):
     spectra = stages_planned(federated, source / "curvature/checkpoint_spectra.py")
     assert "checkpoint_spectra" in spectra and "federate" not in spectra
     assert "federate" in stages_planned(federated, source / "federated/methods/count_sketch.py")
+    read = stages_planned(federated, source / "config_schema.py")
+    assert {"checkpoint_spectra", "sharper_sketching_tables"} <= read and "federate" not in read
+    split = stages_planned(federated, source / "federated/partition.py")
+    assert {"federate", "checkpoint_spectra", "sharper_sketching_tables"} <= split
 
 
 def test_training_by_sgd_and_by_clients_are_planned_side_by_side(federated):
@@ -241,6 +245,17 @@ BAD = {
     "a Dirichlet division that leaves a client empty": (
         {"partition": "dirichlet", "alpha": 0.001, "clients": 50},
         ["federation.partition: datasets.digits, seed 0: .*alpha 0.001.*allowed: at least 1; choose a larger alpha"],
+    ),
+    "a Dirichlet division of labels that are not known yet": (
+        {
+            "partition": "dirichlet",
+            "datasets": {"digits": {**FEDERATION["datasets"]["digits"], "label_noise": 0.2}},
+        },
+        ["federation.datasets.digits.label_noise: 0.2 given; allowed with partition dirichlet: 0, .*partition: iid"],
+    ),
+    "rows that leave nothing to send": (
+        {"rows": 100000},
+        ["federation.rows: mlp of width 0.05 on digits: count_sketch: rows: 100000 given .*allowed: from 1 to 13647;"],
     ),
     "reductions that leave nothing to send": (
         {"methods": ["count_sketch", "top_r"], "reductions": [10000, 20000], "spectra_of": []},

@@ -34,7 +34,10 @@ rule full_spectrum_tables:
     localrule: True
     input:
         script="workflow/scripts/tabulate_full_spectrum.py",
-        code=code("studies", "linalg", "figures/html", "runs", "config"),
+        code=code(
+            "studies", "linalg", "figures/html", "runs", "trainers", "config", "config_data", "config_schema",
+            "federation_config", "federated/partition", "data/catalog", "data/integrity", "training/selection",
+        ),  # fmt: skip
         config=rules.config.output,
         runs=[f"{RESULTS}/runs/{run.path}/record.json" for run in RUNS],
         selections=[f"{RESULTS}/selected/{cell}/selection.json" for cell in CELLS],

@@ -3,16 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hessketch.cli import (
-    add_device,
-    add_save_every,
-    add_spectrum_settings,
-    device_from,
-    memory_from,
-    run_job,
-    spectrum_settings_from,
-    whole_number,
-)
+from hessketch.cli import add_spectrum_job, device_from, run_job, spectrum_options_from, spectrum_settings_from
 from hessketch.linalg.fast_spectrum import FastSettings
 
 METHODS = {"fast": FastSettings}
@@ -42,12 +33,12 @@ def spectra(arguments: argparse.Namespace, progress) -> None:
     from hessketch.curvature.checkpoint_spectra import spectra_of_checkpoints
     from hessketch.data.of_run import examples_of_run
     from hessketch.data.prepared import read_prepared
-    from hessketch.federation_config import trainer_columns
     from hessketch.seeds import derive_seed
+    from hessketch.trainers import trainer_columns
 
     run, architecture, checkpoints = checkpoints_of(arguments, progress)
-    test_size = None if arguments.test_examples_per_class == "all" else int(arguments.test_examples_per_class)
-    sizes, prepared = {"train": run.examples_per_class, "test": test_size}, read_prepared(arguments.data)
+    sizes = {"train": run.examples_per_class, "test": arguments.test_examples_per_class}
+    prepared = read_prepared(arguments.data)
     splits = {split: examples_of_run(run, prepared, split, sizes[split]) for split in arguments.splits}
     device = device_from(arguments)
     record = spectra_of_checkpoints(
@@ -61,10 +52,7 @@ def spectra(arguments: argparse.Namespace, progress) -> None:
         # The same start vectors for all trainers: what differs between them is then not chance of the vectors.
         seed=derive_seed(run.seed, f"{run.dataset}/{run.network_label}/{run.loss}", "checkpoint spectra"),
         device=device,
-        batch_size=arguments.batch_size,
-        memory=memory_from(arguments, device),
-        tf32=arguments.tf32,
-        save_every=arguments.save_every,
+        **spectrum_options_from(arguments, device),
         progress=progress,
     )
     progress.say(f"done: {len(record['spectra'])} spectra of {len(checkpoints)} checkpoints")
@@ -75,16 +63,7 @@ parser.add_argument("cell", help="identity of the cell: dataset/noise0/n100/netw
 parser.add_argument("--splits", nargs="+", choices=["train", "test"], required=True, help="examples to average over")
 parser.add_argument("--records", type=Path, nargs="+", required=True, help="record.json of all rates and seeds")
 parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
-parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
-parser.add_argument("--output", type=Path, required=True, help="folder to write into")
-parser.add_argument(
-    "--batch-size", type=whole_number(1), default=500, help="examples in one pass of a product (default: 500)"
-)
-parser.add_argument("--test-examples-per-class", default="all", help="a number or 'all' (default: all)")
-parser.add_argument("--log", help="log file")
-add_spectrum_settings(parser, METHODS)
-add_save_every(parser)
-add_device(parser)
+add_spectrum_job(parser, METHODS)
 
 if __name__ == "__main__":
     arguments = parser.parse_args()

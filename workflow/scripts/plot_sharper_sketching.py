@@ -9,8 +9,8 @@ from hessketch.errors import InputError
 
 # Figure: the module that draws it and the tables that it takes.
 FIGURES = {
-    "accuracy_against_reduction": ("accuracy", ["runs"]),
-    "accuracy_against_bytes": ("accuracy", ["runs"]),
+    "accuracy_against_reduction": ("accuracy", ["accuracy"]),
+    "accuracy_against_bytes": ("accuracy", ["accuracy"]),
     "learning_rates": ("accuracy", ["runs"]),
     "accuracy_against_rounds": ("rounds", ["rounds"]),
     "loss_against_rounds": ("rounds", ["rounds"]),

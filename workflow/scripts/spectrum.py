@@ -3,16 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hessketch.cli import (
-    add_device,
-    add_save_every,
-    add_spectrum_settings,
-    device_from,
-    memory_from,
-    run_job,
-    spectrum_settings_from,
-    whole_number,
-)
+from hessketch.cli import add_spectrum_job, device_from, run_job, spectrum_options_from, spectrum_settings_from
 from hessketch.linalg.methods import METHODS
 
 
@@ -25,8 +16,7 @@ def spectrum(arguments: argparse.Namespace, progress) -> None:
 
     run = Run.from_path(arguments.cell)
     model, metadata = load_network(arguments.model)
-    test_size = None if arguments.test_examples_per_class == "all" else int(arguments.test_examples_per_class)
-    per_class = run.examples_per_class if arguments.split == "train" else test_size
+    per_class = run.examples_per_class if arguments.split == "train" else arguments.test_examples_per_class
     examples = examples_of_run(run, read_prepared(arguments.data), arguments.split, per_class)
     selected = Run.from_path(metadata["run"])
     device = device_from(arguments)
@@ -37,10 +27,7 @@ def spectrum(arguments: argparse.Namespace, progress) -> None:
         spectrum_settings_from(arguments, METHODS, examples.classes),
         arguments.output,
         seed=derive_seed(run.seed, run.path, f"spectrum {arguments.split}"),
-        batch_size=arguments.batch_size,
-        memory=memory_from(arguments, device),
-        tf32=arguments.tf32,
-        save_every=arguments.save_every,
+        **spectrum_options_from(arguments, device),
         columns={**selected.identity(), "split": arguments.split},
         progress=progress,
     )
@@ -51,16 +38,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("cell", help="identity of the cell: dataset/noise0/n100/network-norm-w1/loss/sgd/seed0")
 parser.add_argument("--split", choices=["train", "test"], required=True, help="examples to average over")
 parser.add_argument("--model", type=Path, required=True, help="weights of the selected run")
-parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
-parser.add_argument("--output", type=Path, required=True, help="folder to write into")
-parser.add_argument(
-    "--batch-size", type=whole_number(1), default=500, help="examples in one pass of a product (default: 500)"
-)
-parser.add_argument("--test-examples-per-class", default="all", help="a number or 'all' (default: all)")
-parser.add_argument("--log", help="log file")
-add_spectrum_settings(parser, METHODS)
-add_save_every(parser)
-add_device(parser)
+add_spectrum_job(parser, METHODS)
 
 if __name__ == "__main__":
     arguments = parser.parse_args()

@@ -25,8 +25,6 @@ from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
 from hessketch.records import read_record, read_table, write_record, write_table
 
-Checkpoint = tuple[Mapping[str, Any], Mapping[str, Tensor]]
-
 # What names one spectrum, besides the columns that the caller gives, then what is known of it.
 SPECTRUM = {
     "kind": "str",
@@ -57,7 +55,7 @@ TABLES = {"curvature": CURVATURE, "density": DENSITY, "eigenvalues": EIGENVALUES
 
 def spectra_of_checkpoints(
     architecture: Architecture | None,
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: Sequence[tuple[Mapping[str, Any], Mapping[str, Tensor]]],
     loss: str,
     splits: Mapping[str, Examples],
     settings: Settings,

@@ -21,7 +21,7 @@ from hessketch.data.of_run import subset_seed
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.federated.checkpoints import Checkpoint, read_checkpoints, write_checkpoints
 from hessketch.federated.methods.registry import build_method
-from hessketch.federated.partition import partition
+from hessketch.federated.partition import partition, partition_seed
 from hessketch.federated.record import record_of, summary
 from hessketch.federated.resume import read_state, save_state
 from hessketch.federated.settings import FederatedSettings
@@ -51,7 +51,7 @@ def seeds_of(run: Run) -> dict[str, int]:
     methods are compared on the same clients, from the same weights."""
     data = f"{run.dataset}/n{'all' if run.examples_per_class is None else run.examples_per_class}"
     return {
-        "partition": derive_seed(run.seed, data, "partition"),
+        "partition": partition_seed(run.seed, run.dataset, run.examples_per_class),
         "initialisation": derive_seed(run.seed, f"{data}/{run.network_label}/{run.loss}", "federated initialisation"),
         "clients": derive_seed(run.seed, data, "participants and mini-batches"),
         "hashes": derive_seed(run.seed, run.path, "hashes"),

@@ -13,6 +13,12 @@ _DRAWS = 100
 _LARGEST_ALPHA = 1e12
 
 
+def partition_seed(seed: int, dataset: str, examples_per_class: int | None) -> int:
+    """Seed of the split of a run's examples (None: all of the data set): the same for all networks, trainers, rates."""
+    size = "all" if examples_per_class is None else examples_per_class
+    return derive_seed(seed, f"{dataset}/n{size}", "partition")
+
+
 def partition(
     labels: np.ndarray,
     clients: int,

@@ -1,8 +1,8 @@
 """Accuracy against what is sent, and against the learning rate (Shrivastava et al. 2024, Figure 1 and its tuning).
 
-Each function takes the runs of one cell (`studies.sharper_sketching.of_cell`), at all rates, with `selected`. Points
-are means over the seeds that finished, bars and bands one standard error over seeds (none with one seed). A cross at
-the bottom says that a seed diverged; where there is no point above it, all did.
+Each function takes a table of one cell (`studies.sharper_sketching.of_cell`). Points are means over the seeds that
+finished, bars and bands one standard error over seeds (none with one seed). A cross at the bottom says that a seed
+diverged; where there is no point above it, all did.
 """
 
 from collections.abc import Iterable
@@ -29,45 +29,56 @@ from hessketch.figures.sharper_sketching_marks import (
     ticks_at,
     title,
 )
-from hessketch.studies.sharper_sketching import accuracy_table
 
 ACCURACY = "test accuracy (%)"
+REDUCTION = "dimension reduction (nominal, by bytes)"
 _BARS = {"capsize": 1.5, "elinewidth": 0.7}
 _RING = {"marker": "o", "markersize": 7, "markerfacecolor": "none", "linestyle": "none"}
 
 
 @style.styled
-def accuracy_against_reduction(runs: pd.DataFrame) -> Figure:
+def accuracy_against_reduction(accuracy: pd.DataFrame) -> Figure:
     """Test accuracy over the dimension reduction (Shrivastava et al. 2024, Figure 1), counted in bytes and in numbers.
 
     Left, the nominal reduction: bytes of the dense update over the bytes sent, indices of top-r included. Right, the
-    parameters over the numbers sent, indices not counted. Raises InputError where no run is compressed.
+    parameters over the numbers sent, indices not counted.
+
+    Parameters
+    ----------
+    accuracy : as `studies.sharper_sketching.accuracy_table` makes it, one row a method and reduction
+
+    Raises InputError where nothing is compressed.
     """
-    name = title(runs, "accuracy against dimension reduction")
-    table = accuracy_table(runs)
-    compressed = _compressed(table, "accuracy against dimension reduction")
+    name = title(accuracy, "accuracy against dimension reduction")
+    compressed = _compressed(accuracy, "accuracy against dimension reduction")
     figure, [axes] = style.grid(1, 2, (3.3, 2.8), sharey=True)
-    counts = {"reduction": "bytes", "reduction_numbers": "numbers"}  # uncompressed has no place on these axes
-    for ax, (column, what), letter in zip(axes, counts.items(), letters(2), strict=True):
+    # Uncompressed has no place on these axes.
+    counts = {"reduction": REDUCTION, "reduction_numbers": "dimension reduction, by numbers"}
+    for ax, (column, label), letter in zip(axes, counts.items(), letters(2), strict=True):
         _draw_methods(ax, compressed, column)
-        _draw_uncompressed(ax, table)
-        ax.set(xscale="log", xlabel=f"dimension reduction, by {what} sent", title=letter)
+        _draw_uncompressed(ax, accuracy)
+        ax.set(xscale="log", xlabel=label, title=letter)
         ticks_at(ax.xaxis, compressed[column])
     axes[0].set_ylabel(ACCURACY)
     _mark_diverged(axes, compressed, counts)
-    _finish(figure, table, name, marker="none")
+    _finish(figure, accuracy, name, marker="none")
     return figure
 
 
 @style.styled
-def accuracy_against_bytes(runs: pd.DataFrame) -> Figure:
+def accuracy_against_bytes(accuracy: pd.DataFrame) -> Figure:
     """Test accuracy over the MiB that a client sends over the whole training (left), and sends and receives (right).
 
-    A client that takes part in all rounds; points of one method are its dimension reductions. Raises InputError where
-    no run is compressed.
+    A client that takes part in all rounds; points of one method are its dimension reductions.
+
+    Parameters
+    ----------
+    accuracy : as `studies.sharper_sketching.accuracy_table` makes it, one row a method and reduction
+
+    Raises InputError where nothing is compressed.
     """
-    name = title(runs, "accuracy against communication")
-    table = accuracy_table(runs).assign(total_mib=lambda t: t["upload_mib"] + t["download_mib"])
+    name = title(accuracy, "accuracy against communication")
+    table = accuracy.assign(total_mib=accuracy["upload_mib"] + accuracy["download_mib"])
     compressed = _compressed(table, "accuracy against bytes")
     figure, [axes] = style.grid(1, 2, (3.3, 2.8), sharey=True)
     counts = {"upload_mib": "sent", "total_mib": "sent and received"}
@@ -132,7 +143,12 @@ def _finish(figure: Figure, table: pd.DataFrame, name: str, marker: str | None =
 
 @style.styled
 def learning_rates(runs: pd.DataFrame) -> Figure:
-    """Test accuracy over the clients' learning rate: a panel a method, a line a reduction, the selected rate ringed."""
+    """Test accuracy over the clients' learning rate: a panel a method, a line a reduction, the selected rate ringed.
+
+    Parameters
+    ----------
+    runs : at all rates, with `selected`
+    """
     name = title(runs, "test accuracy against learning rate")
     panels = methods(runs)
     figure, axes = style.wrapped_grid(len(panels), columns=4, panel=(4.4, 2.8) if len(panels) == 1 else (2.2, 2.0))

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from hessketch.errors import InputError
 from hessketch.figures import style
 from hessketch.figures.curves import letters, log_ticks
-from hessketch.figures.sharper_sketching_accuracy import ACCURACY
+from hessketch.figures.sharper_sketching_accuracy import ACCURACY, REDUCTION
 from hessketch.figures.sharper_sketching_marks import (
     COLOURS,
     draw_crosses,
@@ -66,7 +66,9 @@ def error_memory(rounds: pd.DataFrame) -> Figure:
     ratio = fed_back["error_norm"] / fed_back["update_norm"]
     table = fed_back.assign(value=ratio.where(np.isfinite(ratio) & (ratio > 0)))
     if table["value"].isna().all():
-        raise InputError("error memory: it is empty in all rounds; choose another figure")
+        raise InputError(
+            "error memory: it is empty in all rounds, or not known, as in several processes; choose another figure"
+        )
     return _over_rounds(table, name, "|memory| / |update|", log=True)
 
 
@@ -136,11 +138,15 @@ def lift_error(rounds: pd.DataFrame) -> Figure:
 
     Due is a client's update with what error feedback kept back. Points are means over rounds and seeds, bars reach
     from the 10 % to the 90 % quantile over both. Theory is a mean or a bound, by method, and drawn where there is one:
-    dotted in the method's colour, on the right as the line at one. Raises InputError where nothing is compressed.
+    dotted in the method's colour, on the right as the line at one. A method that has no error in any round, as what its
+    server remembers cannot be told from what was due, is not drawn. Raises InputError where no method has one.
     """
     measured = rounds[rounds["reduction"].notna() & np.isfinite(rounds["lift_error"])]
     if measured.empty:
-        raise InputError("lift error: no compressed run has one; add methods with reductions to the profile")
+        raise InputError(
+            "lift error: no compressed run has one; add count_sketch or top_r with a reduction to the profile; methods "
+            "that remember at the server have none, and methods that encode the mean none in several processes"
+        )
     name = title(measured, "error of what arrives")
     with_theory = measured[measured["lift_error_theory"] > 0]
     figure, [axes] = style.grid(1, 1 + bool(len(with_theory)), (3.3 if len(with_theory) else 4.4, 2.8))
@@ -151,7 +157,7 @@ def lift_error(rounds: pd.DataFrame) -> Figure:
     for ax, (label, table), letter in zip(axes, tables.items(), letters(len(axes)), strict=True):
         for method, error_feedback, rows in methods(table):
             _draw_spread(ax, rows, look(method, error_feedback))
-        ax.set(xscale="log", xlabel="dimension reduction, by bytes sent", ylabel=label, title=letter)
+        ax.set(xscale="log", xlabel=REDUCTION, ylabel=label, title=letter)
         ticks_at(ax.xaxis, measured["reduction"])
     _draw_theory(axes, with_theory)
     looks = [look(method, error_feedback) for method, error_feedback, _ in methods(measured)]

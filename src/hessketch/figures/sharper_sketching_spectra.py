@@ -27,7 +27,8 @@ def spectra(density: pd.DataFrame, eigenvalues: pd.DataFrame) -> Figure:
     Parameters
     ----------
     density, eigenvalues : of the checkpoints of kind `loss` at the equal loss. Of several seeds the first is drawn,
-        without deflation; its leading eigenvalues stand in a row a trainer under the curves. `eigenvalues` may be empty
+        without deflation; its leading eigenvalues stand in a row a trainer under the curves. `eigenvalues` may be
+        empty. The legend has the training loss of each network itself, which is at or below the common target
 
     Raises InputError where there is no such checkpoint, or where the trainers' targets differ.
     """
@@ -45,7 +46,7 @@ def spectra(density: pd.DataFrame, eigenvalues: pd.DataFrame) -> Figure:
             f"spectra: checkpoints at training losses {', '.join(map(str, targets))}; allowed: one; "
             "choose the rows of one loss by equal_loss"
         )
-    looks = trainer_looks(curves)
+    looks = _with_losses(trainer_looks(curves), curves)
     splits = [split for split in _SPLITS if (curves["split"] == split).any()]
     figure, tops, strips = _panels_with_strips(len(splits), len(looks) if len(eigenvalues) else 0)
     for ax, split in zip(tops, splits, strict=True):
@@ -59,9 +60,15 @@ def spectra(density: pd.DataFrame, eigenvalues: pd.DataFrame) -> Figure:
         marks = eigenvalues[(eigenvalues["operator"] == "hessian") & (eigenvalues["split"] == split)]
         _draw_strip(ax, marks[marks["seed"] == curves["seed"].min()], looks)
     tops[0].set_ylabel(DENSITY)
-    legend_below(figure, list(looks.values()), 3 if len(splits) > 1 else 1)
+    legend_below(figure, list(looks.values()), 2 if len(splits) > 1 else 1)
     head(figure, title(curves, f"Hessian at equal training loss {targets[0]:g}, $p$ = {curves['p'].iloc[0]:,}"))
     return figure
+
+
+def _with_losses(looks: dict[str, dict[str, object]], curves: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Looks whose labels end in the training loss of the network drawn: ` (loss 0.92)`."""
+    losses = curves.groupby("trainer")["train_loss"].mean()  # a loss stands in all rows of its network
+    return {name: look | {"label": f"{look['label']} (loss {losses[name]:.3g})"} for name, look in looks.items()}
 
 
 def _panels_with_strips(columns: int, trainers: int) -> tuple[Figure, list[Axes], list[Axes]]:

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from hessketch.config import runs_of
-from hessketch.federation_config import federated_runs_of, spectra_of, trainer_columns
+from hessketch.federation_config import federated_runs_of, spectra_of
 from hessketch.records import read_record, read_table
-from hessketch.runs import IDENTITY
+from hessketch.runs import IDENTITY, Run
 from hessketch.studies.sharper_sketching import TRAINER
+from hessketch.trainers import trainer_columns
 
 SPECTRUM_TABLES = ("density", "ritz", "eigenvalues", "bounds", "sums")
 _FACTS = ("status", "diverged_at", "epochs", "n", "p", "classes", "wall_seconds", "peak_memory_mib")
@@ -18,22 +19,6 @@ _FEDERATED_FACTS = (
     "status", "diverged_at", "rounds", "n", "p", "classes", "clients", "upload_numbers", "upload_bytes",
     "download_bytes", "reduction_numbers", "reduction_bytes", "wall_seconds", "peak_memory_mib",
 )  # fmt: skip
-_ROUNDS = {
-    "round": "int64",
-    "server_rate": "float64",
-    "train_loss": "float64",
-    "train_accuracy": "float64",
-    "test_loss": "float64",
-    "test_accuracy": "float64",
-    "update_norm": "float64",
-    "lift_error": "float64",
-    "lift_error_theory": "float64",
-    "error_norm": "float64",
-    "upload_bytes": "float64",
-    "download_bytes": "float64",
-    "participants": "int64",
-    "seconds": "float64",
-}
 _RESULTS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -92,17 +77,21 @@ def collect_federated_runs(config: Mapping[str, Any], results: Path) -> pd.DataF
 
 
 def collect_rounds(config: Mapping[str, Any], results: Path, selected: Sequence[bool]) -> pd.DataFrame:
-    """The rounds of the federated runs that are `selected` (in the order of `collect_federated_runs`), named by run."""
-    frames = []
-    for run, chosen in zip(federated_runs_of(config), selected, strict=True):
-        if chosen:
-            rounds = read_table(results / f"runs/{run.path}/rounds.parquet")
-            frames.append(rounds.assign(**run.identity(), **trainer_columns(run)))
-    names = [*IDENTITY, *TRAINER, *_ROUNDS]
-    # A run that diverged in its first round has a table without rows, and only some of the columns.
+    """The rounds of the federated runs that are `selected` (in the order of `collect_federated_runs`), named by run.
+
+    Without any the table is empty and has its columns.
+    """
+    runs = federated_runs_of(config)
+    chosen = [run for run, is_chosen in zip(runs, selected, strict=True) if is_chosen]
+    frames = [_rounds_of(run, results) for run in chosen]
+    # Of a run that diverged in its first round there are no rows, whose columns would spoil the kinds of others'.
     full = [frame for frame in frames if len(frame)]
-    joined = pd.concat(full, ignore_index=True)[names] if full else pd.DataFrame(columns=names)
-    return joined.astype(_ROUNDS)
+    return pd.concat(full, ignore_index=True) if full else _rounds_of(runs[0], results).iloc[:0]
+
+
+def _rounds_of(run: Run, results: Path) -> pd.DataFrame:
+    rounds = read_table(results / f"runs/{run.path}/rounds.parquet")
+    return rounds.assign(**run.identity(), **trainer_columns(run))[[*IDENTITY, *TRAINER, *rounds.columns]]
 
 
 def collect_checkpoint_spectra(config: Mapping[str, Any], results: Path) -> dict[str, pd.DataFrame]:

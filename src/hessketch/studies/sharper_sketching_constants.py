@@ -3,14 +3,21 @@
 The table sets two analyses of sketched distributed training side by side. That of Song et al. assumes that the loss is
 strongly convex and beta-smooth, and its iteration count grows with the number of parameters p. The paper assumes the
 Polyak-Lojasiewicz (PL) condition and approximate restricted strong smoothness (RSS), and its count does not. The rates
-themselves are the papers' to state; here stand the assumptions and what was measured of their constants.
+themselves are not reproduced; here stand the assumptions and what was measured of their constants.
 
-The difference can be measured in the second-order noise of one sketched step. For a Count-Sketch R into one row of b,
+The difference can be measured in the second-order noise of one unbiased sketched step. For a Count-Sketch R into one
+row of b numbers the error e = R^T R g - g has mean zero, and what it adds to g^T H g is
 
-    E[(R^T R g)^T H (R^T R g)] = g^T H g + (1/b) (tr(H) |g|^2 + g^T H g - 2 sum_i H_ii g_i^2),
+    E[e^T H e] = E[(R^T R g)^T H (R^T R g)] - g^T H g = (1/b) (tr(H) |g|^2 + g^T H g - 2 sum_i H_ii g_i^2).
 
-so that a step suffers from the trace of H, at most sum |lambda|. With smoothness alone the same noise is bounded by
-beta E|R^T R g|^2 = beta (1 + (p - 1) / b) |g|^2, which has p in it. The two differ by p / kappa.
+With beta the largest |eigenvalue| of H and kappa beta = sum |eigenvalues|, both of these bound its magnitude:
+
+- smoothness alone: beta E|e|^2 = (p - 1) / b * beta |g|^2, as E|R^T R g|^2 = (1 + (p - 1) / b) |g|^2 is the same
+  formula with H = I; it is met by H = beta I;
+- the spectrum: (kappa + 3) / b * beta |g|^2, term by term, as |tr H| <= kappa beta, |g^T H g| <= beta |g|^2 and
+  |H_ii| <= beta.
+
+The first has p in it, the second has not; they differ by the factor (p - 1) / (kappa + 3).
 """
 
 import numpy as np
@@ -21,6 +28,7 @@ from hessketch.studies.sharper_sketching import CELL
 
 SONG, PAPER = "Song et al. 2023", "Shrivastava et al. 2024"
 
+_RATES = "not reproduced here: the sources at hand do not state the rates; see the papers' Table 1"
 _THEORY = (  # row, Song et al., the paper
     ("convexity", "strong convexity", "PL condition"),
     ("smoothness", "beta-smoothness", "approximate restricted strong smoothness (RSS)"),
@@ -30,6 +38,7 @@ _THEORY = (  # row, Song et al., the paper
         "sum of |eigenvalues| of the predictor Hessian at most kappa times the largest, kappa far below p",
     ),
     ("ambient dimension p in the iteration count", "yes", "no"),
+    ("iteration complexity", _RATES, _RATES),
 )
 _MEASURED = {  # constant: row, its role with Song et al., with the paper
     "p": ("parameters p", "in the iteration count", "not in the iteration count"),
@@ -45,9 +54,13 @@ _MEASURED = {  # constant: row, its role with Song et al., with the paper
     "kappas": ("least and largest kappa of the checkpoints", "", ""),
     "mu": ("mu: least |gradient|^2 / (2 loss), as if the least loss were 0", "its convexity implies PL", "PL constant"),
     "condition_number": ("condition number beta / mu", "", ""),
-    "bound_by_dimension": ("second-order noise of a step / |gradient|^2: (p / b) beta", "what smoothness allows", ""),
-    "bound_by_spectrum": ("the same: sum of |eigenvalues| / b = kappa beta / b", "", "what the spectrum allows"),
-    "ratio": ("ratio of the two: p / kappa", "", ""),
+    "bound_by_dimension": (
+        "second-order noise of an unbiased step beyond g'Hg, over |g|^2: at most (p - 1) beta / b",
+        "by smoothness alone",
+        "",
+    ),
+    "bound_by_spectrum": ("the same noise: at most (kappa + 3) beta / b", "", "by the spectrum"),
+    "ratio": ("ratio of the two bounds: (p - 1) / (kappa + 3)", "", ""),
 }  # fmt: skip
 
 
@@ -96,13 +109,15 @@ def measured_constants(curvature: pd.DataFrame) -> pd.DataFrame:
 
 
 def sketch_noise(runs: pd.DataFrame, curvature: pd.DataFrame) -> pd.DataFrame:
-    """Bounds of the second-order noise of a Count-Sketch step, over |g|^2, at the sharpest checkpoint of each cell.
+    """Bounds of the noise of an unbiased Count-Sketch step g beyond g^T H g, over |g|^2, by the module's derivation.
+
+    H is the train Hessian at the sharpest checkpoint of each cell, beta and kappa are its constants as measured.
 
     Returns
     -------
-    One row for each cell and Count-Sketch size of `runs`: `b`, `p_over_b`, `bound_by_dimension` = (p/b) beta,
-    `bound_by_spectrum` = sum of |eigenvalues| / b = kappa beta / b, `ratio` = p / kappa of the two. The last three
-    are NaN where no curvature was measured.
+    One row for each cell and Count-Sketch size of `runs`: `b`, `p_over_b`, `bound_by_dimension` = (p - 1) beta / b,
+    `bound_by_spectrum` = (sum of |eigenvalues| + 3 beta) / b = (kappa + 3) beta / b, and `ratio` of the first to the
+    second = (p - 1) / (kappa + 3). The last three are NaN where no curvature was measured.
     """
     sketched = runs[runs["method"] == "count_sketch"]
     sizes = sketched[[*CELL, "p", "upload_numbers"]].drop_duplicates().rename(columns={"upload_numbers": "b"})
@@ -110,14 +125,17 @@ def sketch_noise(runs: pd.DataFrame, curvature: pd.DataFrame) -> pd.DataFrame:
     constants = measured_constants(curvature) if len(curvature) else pd.DataFrame()
     constants = constants if len(constants) else pd.DataFrame(columns=[*CELL, *names], dtype=float)
     table = _same_keys(sizes).merge(_same_keys(constants[[*CELL, *names]]), on=list(CELL), how="left")
-    ratio = table["p"] / table["b"]
     table = table.assign(
-        p_over_b=ratio,
-        bound_by_dimension=ratio * table["beta"],
-        bound_by_spectrum=table["absolute_sum"] / table["b"],
-        ratio=table["p"] / table["kappa"],
+        p_over_b=table["p"] / table["b"],
+        bound_by_dimension=(table["p"] - 1) / table["b"] * table["beta"],
+        bound_by_spectrum=(table["absolute_sum"] + 3 * table["beta"]) / table["b"],
+        ratio=_bounds_ratio(table["p"], table["kappa"]),
     )
     return table.drop(columns=names).sort_values([*CELL, "p_over_b"], ignore_index=True)
+
+
+def _bounds_ratio(p: pd.Series | float, kappa: pd.Series | float) -> pd.Series | float:
+    return (p - 1) / (kappa + 3)
 
 
 def _same_keys(frame: pd.DataFrame) -> pd.DataFrame:
@@ -196,7 +214,7 @@ def _constant_texts(constants: dict[str, float]) -> dict[str, str]:
         texts[name] = _number(constants[name]) + (f" ± {_number(error)}" if error > 0 else "")
     texts["place"] = f"{constants['trainer']}, seed {constants['seed']}, round {constants['round']}"
     texts["kappas"] = f"{_number(constants['least_kappa'])} to {_number(constants['largest_kappa'])}"
-    there, least = (_number(constants["p"] / constants[name]) for name in ("kappa", "largest_kappa"))
+    there, least = (_number(_bounds_ratio(constants["p"], constants[name])) for name in ("kappa", "largest_kappa"))
     texts["ratio"] = f"{there}; least of the checkpoints: {least}"
     return texts
 

@@ -13,7 +13,7 @@ from hessketch.config import config_problems, data_problems, fill_defaults, runs
 from hessketch.curvature.losses import LOSSES
 from hessketch.errors import InputError
 from hessketch.federated.job import seeds_of
-from hessketch.federated.partition import partition
+from hessketch.federated.partition import KINDS, partition, partition_seed
 from hessketch.federated.settings import FederatedSettings
 from hessketch.federation_config import (
     SWEEP,
@@ -22,12 +22,11 @@ from hessketch.federation_config import (
     reduction_problems,
     settings_of,
     spectra_of,
-    trainer_columns,
     trainers_of,
 )
 from hessketch.runs import Run
 from hessketch.seeds import derive_seed
-from hessketch.trainers import NAMED
+from hessketch.trainers import NAMED, trainer_columns
 
 FEDERATION = {
     "datasets": {"digits": {"examples_per_class": 10, "test_examples_per_class": 3}},
@@ -108,6 +107,10 @@ def test_all_examples_are_a_run_of_their_own():
         ({"partition": "shards", "shards_per_client": 30}, "federation.partition: datasets.digits, seed 0: "),
         ({"least_examples": 26}, "federation.partition: datasets.digits, seed 0: .*26"),
         (
+            {"partition": "dirichlet", "datasets": digits(label_noise=0.2)},
+            "federation.datasets.digits.label_noise: 0.2 given; allowed with partition dirichlet: 0, .*partition: iid",
+        ),
+        (
             {"networks": [{"name": "vgg11"}], "datasets": {"clusters-k3-d5-s4": digits()["digits"]}},
             "federation.networks: vgg11 needs images, clusters-k3-d5-s4 holds vectors; allowed there: mlp",
         ),
@@ -132,12 +135,44 @@ def test_a_federation_of_the_wrong_shape_is_named_without_a_crash(given):
     assert problems and all(line.startswith("federation") for line in problems)
 
 
+@pytest.mark.parametrize("kind", ["iid", "shards"])
+def test_noisy_labels_are_allowed_where_the_sizes_of_a_split_do_not_depend_on_labels(kind):
+    """With 7 clients of 100 examples sizes differ, and from a split to the other the clients that are larger."""
+    assert config_problems(federated(partition=kind, datasets=digits(label_noise=0.2), clients=7), SCHEMA) == []
+    clean = np.repeat(np.arange(10), 10)
+    noisy = np.random.default_rng(0).integers(0, 10, 100)
+    sizes = [[[len(part) for part in partition(labels, 7, kind, s)] for s in range(20)] for labels in (clean, noisy)]
+    assert sizes[0] == sizes[1] and len(set(sizes[0][0])) > 1
+
+
+def test_sizes_of_a_dirichlet_split_depend_on_the_noise_of_labels():
+    """Which is why the two together are refused: a split that passes a check without noise may fail with it."""
+    clean = np.repeat(np.arange(10), 10)
+    noisy = np.random.default_rng(0).integers(0, 10, 100)
+    sizes = [[len(part) for part in partition(labels, 7, "dirichlet", 0)] for labels in (clean, noisy)]
+    assert sizes[0] != sizes[1]
+    assert config_problems(federated(partition="dirichlet", datasets=digits(label_noise=0)), SCHEMA) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_least_number_of_examples_holds_for_every_partition(kind):
+    changes = {"partition": kind, "alpha": 1000.0, "least_examples": 26}
+    assert [line for line in config_problems(federated(**changes), SCHEMA) if "at least 26" in line]
+
+
+def test_without_a_known_method_nothing_is_said_of_the_trainers_of_spectra():
+    changes = {"methods": ["count_sketsch"], "spectra_of": ["count_sketch-x20"], "checkpoint_rounds": [1]}
+    (line,) = config_problems(federated(**changes), SCHEMA)
+    assert line.startswith("federation.methods[0]: 'count_sketsch' is unknown")
+
+
 def test_the_split_that_is_checked_is_the_one_that_will_be_made():
     """By class counts alone, as the simulation derives it: sizes of a Dirichlet division do not depend on the order."""
     (run, *_) = federated_runs_of(fill_defaults(federated(), SCHEMA))
-    assert seeds_of(run)["partition"] == derive_seed(0, "digits/n10", "partition")
+    assert seeds_of(run)["partition"] == partition_seed(0, "digits", 10) == derive_seed(0, "digits/n10", "partition")
     everything = federated_runs_of(fill_defaults(federated(datasets=digits(examples_per_class="all")), SCHEMA))[0]
-    assert seeds_of(everything)["partition"] == derive_seed(0, "digits/nall", "partition")
+    every = partition_seed(0, "digits", None)
+    assert seeds_of(everything)["partition"] == every == derive_seed(0, "digits/nall", "partition")
     seed = seeds_of(run)["partition"]
     shuffled = [label for _ in range(10) for label in (3, 1, 4, 0, 5, 9, 2, 6, 8, 7)]
     in_order = sorted(shuffled)
@@ -160,6 +195,18 @@ def test_reductions_that_leave_nothing_to_send_are_named_with_the_most_allowed()
         (line,) = [line for line in lines if f"{method}-x17000" in line]
         assert line.startswith("federation.reductions: mlp of width 0.0625 on digits: ")
         assert re.search(rf"\b{most:g}\b", line), (line, most)
+
+
+def test_rows_that_leave_no_reduction_are_named_once_with_their_own_key():
+    methods = ["count_sketch", "count_sketch_ef", "fetch_sgd", "top_r"]
+    config = fill_defaults(federated(methods=methods, rows=100000, fetch_rows=100001), SCHEMA)
+    parameters = 1024 * 16 + 16 + 16 * 16 + 16 + 16 * 10 + 10
+    where = "mlp of width 0.0625 on digits"
+    rows, fetch_rows = reduction_problems(config)
+    assert rows.startswith(f"federation.rows: {where}: count_sketch: rows: 100000 given with {parameters} parameters")
+    assert f"allowed: from 1 to {parameters};" in rows
+    assert fetch_rows.startswith(f"federation.fetch_rows: {where}: fetch_sgd: fetch_rows: 100001 given")
+    assert f"allowed: from 1 to {parameters - 1}, odd;" in fetch_rows
 
 
 def test_the_schema_of_a_federation_is_that_of_the_package():

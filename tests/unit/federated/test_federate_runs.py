@@ -222,8 +222,8 @@ FEDERATIONS = {
 def test_a_killed_run_ends_with_what_an_uninterrupted_one_has_to_the_last_bit(tmp_path, trainer, norm):
     """Killed in the first round, at a round whose weights are kept, and one round before the end."""
     run, settings = replace(RUN, trainer=trainer, norm=norm), replace(SETTINGS, **FEDERATIONS[trainer])
-    # 1.05 is reached midway by most; 9 at once; -1 never.
-    options = {"runs": [run], "settings": settings, "checkpoint_rounds": [2, 5, 7], "checkpoint_losses": [9, 1.05, 1e-9]}
+    losses = [9, 1.05, 1e-9]  # reached at once, midway by most, never
+    options = {"runs": [run], "settings": settings, "checkpoint_rounds": [2, 5, 7], "checkpoint_losses": losses}
     federate(tmp_path / "whole", **options)
     for after in (1, 5, 8):
         kill(tmp_path / "killed", after, **options)

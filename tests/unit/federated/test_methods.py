@@ -13,7 +13,7 @@ from hessketch.federated.messages import deserialise, parts_of, serialise, size_
 from hessketch.federated.methods.count_sketch import SketchedAveraging
 from hessketch.federated.methods.fetch_sgd import FetchSGD
 from hessketch.federated.methods.interface import sparse_message
-from hessketch.federated.methods.registry import build_method, require_reduction, size_of
+from hessketch.federated.methods.registry import build_method, require_reduction, require_rows, size_of
 from hessketch.federated.methods.top_r import LocalTopR
 from hessketch.federated.methods.uncompressed import Uncompressed
 from hessketch.federated.settings import FederatedSettings
@@ -476,6 +476,25 @@ def test_reductions_that_a_network_is_too_small_for_are_refused_with_the_range(l
         build_method(trainer, dimension, settings, 0)
     assert str(caught.value) == expected
     require_reduction(replace(trainer, reduction=float(most)), dimension, settings)
+
+
+@pytest.mark.parametrize(
+    "label, settings, dimension, said, largest",
+    [
+        ("count_sketch-x10", {"rows": 11}, 10, "rows: 11 given with 10 .* from 1 to 10;", {"rows": 10}),
+        ("fetch_sgd-x10", {"fetch_rows": 11}, 10, "fetch_rows: 11 .* from 1 to 9, odd;", {"fetch_rows": 9}),
+        ("fetch_sgd-x10", {"fetch_rows": 13}, 11, "fetch_rows: 13 .* from 1 to 11, odd;", {"fetch_rows": 11}),
+        ("top_r-x1", {}, 1, "top_r: 1 parameters given; allowed: at least 2; choose a larger network", None),
+    ],
+)
+def test_where_no_reduction_is_possible_the_rows_are_named_instead(label, settings, dimension, said, largest):
+    trainer = Trainer.parse(label)
+    for refuses in (require_rows, size_of):
+        with pytest.raises(InputError, match=said):
+            refuses(trainer, dimension, FederatedSettings(**settings))
+    if largest is not None:
+        require_rows(trainer, dimension, FederatedSettings(**largest))
+        assert size_of(replace(trainer, reduction=1.0), dimension, FederatedSettings(**largest)) == 1
 
 
 def test_settings_reach_the_methods():

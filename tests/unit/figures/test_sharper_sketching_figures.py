@@ -39,8 +39,8 @@ def study(seeds, reductions, named=NAMED, compared=COMPARED, splits=("train", "t
     curvature = curvature_table(seeds, compared)
     curvature = curvature[curvature["split"].isin(splits)]
     density, eigenvalues = equal_loss_spectra(equal_loss(curvature))
-    tables = {"runs": runs, "rounds": rounds_table(runs), "curvature": curvature, "density": density}
-    tables["eigenvalues"] = eigenvalues
+    tables = {"runs": runs, "accuracy": accuracy_table(runs), "rounds": rounds_table(runs)}
+    tables |= {"curvature": curvature, "density": density, "eigenvalues": eigenvalues}
     return {name: of_cell(table.assign(**identity), *CELL) for name, table in tables.items()}
 
 
@@ -56,8 +56,8 @@ def small():
 
 
 FIGURES = {
-    "accuracy_against_reduction": lambda t: sharper_sketching_accuracy.accuracy_against_reduction(t["runs"]),
-    "accuracy_against_bytes": lambda t: sharper_sketching_accuracy.accuracy_against_bytes(t["runs"]),
+    "accuracy_against_reduction": lambda t: sharper_sketching_accuracy.accuracy_against_reduction(t["accuracy"]),
+    "accuracy_against_bytes": lambda t: sharper_sketching_accuracy.accuracy_against_bytes(t["accuracy"]),
     "learning_rates": lambda t: sharper_sketching_accuracy.learning_rates(t["runs"]),
     "accuracy_against_rounds": lambda t: sharper_sketching_rounds.accuracy_against_rounds(t["rounds"]),
     "loss_against_rounds": lambda t: sharper_sketching_rounds.loss_against_rounds(t["rounds"]),
@@ -143,7 +143,7 @@ def crosses(ax):
     ],
 )
 def test_accuracies_stand_at_what_was_sent_with_their_standard_errors(full, figure, columns):
-    table = accuracy_table(full["runs"]).assign(total_mib=lambda t: t["upload_mib"] + t["download_mib"])
+    table = full["accuracy"].assign(total_mib=lambda t: t["upload_mib"] + t["download_mib"])
     axes = FIGURES[figure](full).axes
     for ax, column in zip(axes, columns, strict=True):
         assert ax.get_xscale() == "log"
@@ -163,7 +163,7 @@ def test_accuracies_stand_at_what_was_sent_with_their_standard_errors(full, figu
 
 
 def test_uncompressed_is_a_line_with_a_band_and_in_bytes_a_point(full, small):
-    row = row_of(accuracy_table(full["runs"]), "uncompressed", False).iloc[0]
+    row = row_of(full["accuracy"], "uncompressed", False).iloc[0]
     for name in ("accuracy_against_reduction", "accuracy_against_bytes"):
         for ax in FIGURES[name](full).axes:
             [level] = [line.get_ydata()[0] for line in ax.lines if list(line.get_xdata()) == [0, 1]]
@@ -182,7 +182,7 @@ def test_a_method_that_diverged_everywhere_is_a_cross_below_all_points(full, sma
         assert crosses(ax) == {to_rgb(COLOURS["count_sketch"]): [place]}
         bottom, top = ax.get_ylim()
         height = bottom + 0.08 * (top - bottom)
-        least = accuracy_table(full["runs"])[["test_accuracy", "test_accuracy_standard_error"]].dropna()
+        least = full["accuracy"][["test_accuracy", "test_accuracy_standard_error"]].dropna()
         assert 100 * (least["test_accuracy"] - least["test_accuracy_standard_error"]).min() > height
     assert "diverged" in [text.get_text() for text in figure.legends[0].texts]
     figure = FIGURES["accuracy_against_reduction"](small)
@@ -190,11 +190,22 @@ def test_a_method_that_diverged_everywhere_is_a_cross_below_all_points(full, sma
     assert "diverged" not in [text.get_text() for text in figure.legends[0].texts]
 
 
+def accuracies(runs):
+    """The accuracy table of these runs, as a figure takes it."""
+    return {"accuracy": of_cell(accuracy_table(mark_selected(runs)), *CELL)}
+
+
+def test_the_axis_of_nominal_reductions_says_so(full):
+    labels = [ax.get_xlabel() for ax in FIGURES["accuracy_against_reduction"](full).axes]
+    assert labels == ["dimension reduction (nominal, by bytes)", "dimension reduction, by numbers"]
+    assert {ax.get_xlabel() for ax in FIGURES["lift_error"](full).axes} == {"dimension reduction (nominal, by bytes)"}
+
+
 def test_a_seed_that_diverged_at_the_selected_rate_is_a_cross_under_its_point():
     runs = runs_table((0, 1), (10.0,), NAMED[:2], rates=(0.1,))
     lost = (runs["method"] == "count_sketch") & (runs["seed"] == 1)
     runs.loc[lost, "status"], runs.loc[lost, "test_accuracy"] = "diverged", np.nan
-    ax = FIGURES["accuracy_against_reduction"]({"runs": of_cell(mark_selected(runs), *CELL)}).axes[0]
+    ax = FIGURES["accuracy_against_reduction"](accuracies(runs)).axes[0]
     assert crosses(ax) == {to_rgb(COLOURS["count_sketch"]): [10.0]}
     assert len(bars(ax, "count_sketch", False).lines[0].get_xdata()) == 1
 
@@ -203,7 +214,7 @@ def test_if_uncompressed_diverged_the_legend_says_so():
     runs = runs_table((0,), (10.0,), NAMED[:2])
     lost = runs["method"] == "uncompressed"
     runs.loc[lost, "status"], runs.loc[lost, "test_accuracy"] = "diverged", np.nan
-    tables = {"runs": of_cell(mark_selected(runs), *CELL)}
+    tables = accuracies(runs)
     for name in ("accuracy_against_reduction", "accuracy_against_bytes"):
         figure = FIGURES[name](tables)
         assert "uncompressed: all diverged" in [text.get_text() for text in figure.legends[0].texts]
@@ -213,7 +224,7 @@ def test_if_uncompressed_diverged_the_legend_says_so():
 @pytest.mark.parametrize("name", ["accuracy_against_reduction", "accuracy_against_bytes"])
 def test_uncompressed_alone_is_no_figure_of_reductions(full, name):
     with pytest.raises(InputError, match=r"uncompressed runs alone; add methods"):
-        FIGURES[name]({"runs": row_of(full["runs"], "uncompressed", False)})
+        FIGURES[name]({"accuracy": row_of(full["accuracy"], "uncompressed", False)})
 
 
 def test_learning_rates_have_a_line_a_reduction_with_rings_and_crosses(full):
@@ -330,6 +341,20 @@ def test_lift_errors_without_theory_are_one_panel_and_without_compression_none(f
         FIGURES["lift_error"]({"rounds": row_of(full["rounds"], "uncompressed", False)})
 
 
+def test_methods_without_any_lift_error_are_neither_drawn_nor_in_the_legend(full):
+    rounds = full["rounds"]
+    remembers = (rounds["method"] == "fetch_sgd") & rounds["error_feedback"]
+    lost = rounds.assign(lift_error=rounds["lift_error"].mask(remembers | (rounds["trainer"] == "top_r-x10")))
+    figure = FIGURES["lift_error"]({"rounds": lost})
+    figure.draw_without_rendering()
+    drawn = [named(*key) for key in NAMED[1:-1]]
+    assert [container.get_label() for container in figure.axes[0].containers] == drawn
+    assert [text.get_text() for text in figure.legends[0].texts] == [*drawn, "theory"]
+    assert bars(figure.axes[0], "top_r", False).lines[0].get_xdata().tolist() == [2.5, 100.0, 1000.0]
+    with pytest.raises(InputError, match="add count_sketch or top_r with a reduction"):
+        FIGURES["lift_error"]({"rounds": rounds.assign(lift_error=np.nan, lift_error_theory=np.nan)})
+
+
 def test_the_error_memory_is_drawn_over_the_update_where_there_is_one(full):
     axes = FIGURES["error_memory"](full).axes
     rows = row_of(full["rounds"], "fetch_sgd", True)
@@ -365,9 +390,17 @@ def test_spectra_draw_a_line_a_trainer_of_the_first_seed_and_a_row_of_its_eigenv
             assert set(strip.lines[i].get_ydata()) == {-i}
             assert same_color(strip.lines[i].get_color(), top.lines[i].get_color())
     legend = [text.get_text() for text in figure.legends[0].texts]
-    assert legend == [named(t["method"], t["error_feedback"], t["reduction"]) for t in COMPARED]
+    names = [named(t["method"], t["error_feedback"], t["reduction"]) for t in COMPARED]
+    assert legend == [f"{name} (loss 0.98)" for name in names]
     first, second = tops[0].lines[1].get_color(), tops[0].lines[2].get_color()
     assert same_color(first, COLOURS["count_sketch"]) and sum(to_rgb(second)) > sum(to_rgb(first))
+
+
+def test_the_legend_of_spectra_has_the_loss_of_each_network_of_the_seed_drawn(full):
+    losses = {trainer["trainer"]: 0.9 + 0.0123 * i for i, trainer in enumerate(COMPARED)}
+    density = full["density"].assign(train_loss=full["density"]["trainer"].map(losses) - 0.1 * full["density"]["seed"])
+    texts = [text.get_text() for text in FIGURES["spectra"]({**full, "density": density}).legends[0].texts]
+    assert [text.split(" (")[1] for text in texts] == ["loss 0.9)", "loss 0.912)", "loss 0.925)", "loss 0.937)"]
 
 
 def test_spectra_without_eigenvalues_have_no_strips(full):
@@ -462,6 +495,7 @@ def test_the_notebook_runs_on_one_network_and_on_several_with_and_without_curvat
     tables = {"curvature": checkpoints, "density": density, "eigenvalues": eigenvalues}
     tables = {name: table if curvature else table.iloc[:0] for name, table in tables.items()}
     tables |= {"runs": runs, "rounds": rounds_table(runs), "learning_rates": learning_rates(runs)}
+    tables["accuracy"] = accuracy_table(runs)
     tables["table1"] = table1(runs, tables["curvature"])
     for name, table in tables.items():
         write_table(table, tmp_path / f"sharper_sketching/{name}.parquet")

@@ -5,7 +5,7 @@ import pytest
 
 from hessketch.config import runs_of
 from hessketch.curvature.checkpoint_spectra import CURVATURE, SPECTRUM, empty_tables
-from hessketch.federation_config import federated_runs_of, trainer_columns
+from hessketch.federation_config import federated_runs_of
 from hessketch.records import write_record, write_table
 from hessketch.runs import IDENTITY
 from hessketch.studies.collect import (
@@ -16,6 +16,7 @@ from hessketch.studies.collect import (
     collect_spectra,
 )
 from hessketch.studies.sharper_sketching import TRAINER, mark_selected
+from hessketch.trainers import trainer_columns
 
 CONFIG = {
     "seeds": [0],

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_federation import (
     ROUNDS,
@@ -241,15 +241,67 @@ def test_noise_bounds_of_each_sketch_size_and_their_ratio():
     noise = sketch_noise(runs, table)
     assert noise["b"].tolist() == [P / 10, P / 100]
     assert noise["p_over_b"].tolist() == [10.0, 100.0]
-    assert noise["bound_by_dimension"].tolist() == [200.0, 2000.0]
-    assert noise["bound_by_spectrum"].tolist() == pytest.approx([200 / 640, 200 / 64])
-    assert noise["ratio"].tolist() == [P / 10.0] * 2
+    assert noise["bound_by_dimension"].tolist() == pytest.approx([(P - 1) * 20 / 640, (P - 1) * 20 / 64])
+    assert noise["bound_by_spectrum"].tolist() == pytest.approx([260 / 640, 260 / 64])  # 200 + 3 times 20
+    assert noise["ratio"].tolist() == pytest.approx([(P - 1) / 13] * 2)
     assert np.allclose(noise["bound_by_dimension"] / noise["bound_by_spectrum"], noise["ratio"])
     whole = runs.assign(examples_per_class=None), table.assign(examples_per_class=np.nan)
-    assert sketch_noise(*whole)["ratio"].tolist() == [P / 10.0] * 2
+    assert sketch_noise(*whole)["ratio"].tolist() == noise["ratio"].tolist()
 
 
-def test_the_noise_of_a_count_sketch_step_is_what_the_formula_says_and_within_both_bounds():
+def noise_beyond(hessian, g, b):
+    """E[(R^T R g)^T H (R^T R g)] - g^T H g by the closed form of the module's docstring."""
+    return (np.trace(hessian) * (g @ g) + g @ hessian @ g - 2 * np.diag(hessian) @ g**2) / b
+
+
+def bounds_of(hessian, b):
+    """The two bounds over |g|^2 as sketch_noise gives them for a network with this train Hessian."""
+    magnitudes = np.abs(np.linalg.eigvalsh(hessian))
+    beta, total = magnitudes.max(), magnitudes.sum()
+    sizes = {"p": len(hessian), "upload_numbers": b}
+    runs = runs_table(seeds=(0,), reductions=(10.0,), named=(("count_sketch", False),)).assign(**sizes)
+    measured = {"largest_magnitude": beta, "absolute_sum": total, "kappa": total / beta, "p": len(hessian)}
+    [row] = sketch_noise(runs, pd.DataFrame([checkpoint(SKETCH, **measured)])).to_dict("records")
+    return row["bound_by_dimension"], row["bound_by_spectrum"]
+
+
+def hessian_of(kind, p, random):
+    """A symmetric matrix: of either sign, of one eigenvalue, or without a diagonal."""
+    factor = random.normal(size=(p, p))
+    matrices = {
+        "indefinite": factor + factor.T,
+        "semidefinite": factor @ factor.T,
+        "rank one": np.outer(factor[0], factor[0]),
+        "negative": -factor @ factor.T,
+        "hollow": factor + factor.T - 2 * np.diag(np.diag(factor)),
+        "identity": 3 * np.eye(p),
+    }
+    return matrices[kind]
+
+
+@pytest.mark.parametrize("kind", ["indefinite", "semidefinite", "rank one", "negative", "hollow", "identity"])
+@given(seed=st.integers(0, 2**32 - 1), p=st.integers(2, 30), b=st.integers(1, 40), power=st.sampled_from([1, 5]))
+@settings(max_examples=30)
+def test_the_noise_of_an_unbiased_step_is_within_both_bounds(kind, seed, p, b, power):
+    random = np.random.default_rng(seed)
+    hessian, g = hessian_of(kind, p, random), random.normal(size=p) ** power  # a fifth power has few large entries
+    noise = abs(noise_beyond(hessian, g, b))
+    for bound in bounds_of(hessian, b):
+        assert noise <= bound * (g @ g) * (1 + 1e-9)
+
+
+def test_smoothness_alone_is_met_by_equal_eigenvalues_and_the_trace_alone_bounds_nothing():
+    flat, g = 3 * np.eye(20), np.arange(1.0, 21.0)
+    assert noise_beyond(flat, g, 4) == pytest.approx(bounds_of(flat, 4)[0] * (g @ g))  # smoothness alone: equal
+    ones = np.ones((20, 20))  # one eigenvalue of 20, along g: twice what kappa beta / b alone would allow
+    noise = noise_beyond(ones, np.ones(20), 4)
+    assert 20 / 4 * 20 < noise == pytest.approx((20 + 20 - 2) / 4 * 20) and noise <= bounds_of(ones, 4)[1] * 20
+    hollow = ones - np.eye(20)
+    noise = noise_beyond(hollow, np.ones(20), 4)  # g^T H g is 19 |g|^2
+    assert noise == pytest.approx(19 * 20 / 4) and noise <= bounds_of(hollow, 4)[1] * 20
+
+
+def test_the_noise_of_a_count_sketch_step_is_what_the_formula_says():
     """E[(R^T R g)^T H (R^T R g)] over random hashes and signs, against the formula of the module's docstring."""
     random = np.random.default_rng(0)
     p, b, draws = 12, 4, 40_000
@@ -259,12 +311,10 @@ def test_the_noise_of_a_count_sketch_step_is_what_the_formula_says_and_within_bo
     sums = np.stack([np.where(buckets == k, signs * g, 0.0).sum(axis=1) for k in range(b)], axis=1)
     lifted = signs * np.take_along_axis(sums, buckets, axis=1)
     sampled = np.einsum("di,ij,dj->d", lifted, hessian, lifted)
-    quadratic, energy = g @ hessian @ g, g @ g
-    formula = quadratic + (np.trace(hessian) * energy + quadratic - 2 * np.diag(hessian) @ g**2) / b
+    formula = g @ hessian @ g + noise_beyond(hessian, g, b)
     assert abs(sampled.mean() - formula) < 4 * sampled.std() / np.sqrt(draws)
-    eigenvalues = np.linalg.eigvalsh(hessian)
-    assert formula - quadratic <= (eigenvalues.sum() * energy + quadratic) / b
-    assert formula <= eigenvalues[-1] * (1 + (p - 1) / b) * energy
+    lengths = (lifted**2).sum(axis=1)
+    assert abs(lengths.mean() - (1 + (p - 1) / b) * (g @ g)) < 4 * lengths.std() / np.sqrt(draws)
 
 
 def cell_text(wide, row, column):
@@ -292,9 +342,11 @@ def test_table1_states_both_analyses_and_the_measured_constants():
     assert cell_text(wide, "least and largest", measured) == "10 to 16"
     assert cell_text(wide, "mu", measured) == "0.3"
     assert cell_text(wide, "condition", measured) == "66.7"
-    assert cell_text(wide, "second-order", measured) == "200; 2,000"
-    assert cell_text(wide, "the same", measured) == "0.312; 3.12"
-    assert cell_text(wide, "ratio", measured) == "640; least of the checkpoints: 400"
+    assert cell_text(wide, "second-order", measured) == "200; 2,000"  # 199.97 and 1999.7
+    assert cell_text(wide, "the same", measured) == "0.406; 4.06"
+    assert cell_text(wide, "ratio", measured) == "492; least of the checkpoints: 337"
+    for analysis in (SONG, PAPER):
+        assert cell_text(wide, "iteration complexity", analysis).startswith("not reproduced here")
     assert cell_text(wide, "beta", bare) == cell_text(wide, "second-order", bare) == "not measured"
     assert cell_text(wide, "reduction p / b", bare) == "2.5; 10; 100; 1,067"
 

@@ -12,10 +12,32 @@ from hessketch.federated.settings import FederatedSettings
 from hessketch.runs import number_text
 from hessketch.trainers import Trainer
 
+ROWS = {"count_sketch": "rows", "fetch_sgd": "fetch_rows"}
+"""The setting that holds the rows of a method's sketch."""
+
 
 def _least_numbers(trainer: Trainer, settings: FederatedSettings) -> int:
     """Floats' worth of upload that a method cannot do without: a column of each row, or a value with its index."""
-    return {"count_sketch": settings.rows, "top_r": 2, "fetch_sgd": settings.fetch_rows}.get(trainer.method, 1)
+    if trainer.method in ROWS:
+        return getattr(settings, ROWS[trainer.method])
+    return 2 if trainer.method == "top_r" else 1
+
+
+def require_rows(trainer: Trainer, dimension: int, settings: FederatedSettings) -> None:
+    """Raises InputError if so many parameters are too few for the method at any dimension reduction."""
+    least = _least_numbers(trainer, settings)
+    if dimension >= least:
+        return
+    if trainer.method not in ROWS:
+        raise InputError(
+            f"{trainer.method}: {dimension} parameters given; allowed: at least {least}; choose a larger network"
+        )
+    key = ROWS[trainer.method]
+    odd, most = (", odd", dimension - (dimension + 1) % 2) if trainer.method == "fetch_sgd" else ("", dimension)
+    raise InputError(
+        f"{trainer.method}: {key}: {least} given with {dimension} parameters, which leaves a row no column at any "
+        f"reduction; allowed: from 1 to {most}{odd}; choose a smaller one or a larger network"
+    )
 
 
 def require_reduction(trainer: Trainer, dimension: int, settings: FederatedSettings) -> None:
@@ -27,10 +49,11 @@ def size_of(trainer: Trainer, dimension: int, settings: FederatedSettings) -> in
     """Columns of a sketch's row, or entries r of top-r, for the trainer's dimension reduction.
 
     All methods of one reduction send the same number of bytes: 4 p / reduction, of which half are indices for top-r.
-    Raises InputError for a reduction that is out of range.
+    Raises InputError for a reduction that is out of range, and for rows that leave none.
     """
     if trainer.reduction is None:
         return dimension
+    require_rows(trainer, dimension, settings)
     most = dimension / _least_numbers(trainer, settings)
     size = int(most / trainer.reduction + 1e-9)  # a reduction has 12 digits: p / 3 is a little more or less
     if size < 1:
