@@ -50,7 +50,7 @@ def draw_density(ax: Axes, curve: pd.DataFrame, colour: object, label: str | Non
 def log_ticks(axis: Axis, low: float, high: float) -> None:
     """Labels of a logarithmic axis that do not run into each other, be its range a factor of two or many decades."""
     if high < 50.0 * low:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(MaxNLocator(5) if high < 5.0 * low else LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
