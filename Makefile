@@ -14,8 +14,8 @@ PIP_OPTIONS ?=
 .PHONY: all run report test check lock clean
 all: run report
 	@echo
-	@echo "figures: figures/$(PROFILE)/full_spectrum/"
-	@echo "tables:  results/$(PROFILE)/full_spectrum/"
+	@echo "figures: figures/$(PROFILE)/"
+	@echo "tables:  results/$(PROFILE)/full_spectrum/, results/$(PROFILE)/sharper_sketching/"
 	@echo "report:  results/$(PROFILE)/report.html"
 
 run: $(VENV)/.installed
