@@ -28,7 +28,7 @@ def spectra(density: pd.DataFrame, eigenvalues: pd.DataFrame) -> Figure:
     ----------
     density, eigenvalues : of the checkpoints of kind `loss` at the equal loss. Of several seeds the first is drawn,
         without deflation; its leading eigenvalues stand in a row a trainer under the curves. `eigenvalues` may be
-        empty. The legend has the training loss of each network itself, which is at or below the common target
+        empty. The legend has the rate and the training loss of each network itself, at or below the common target
 
     Raises InputError where there is no such checkpoint, or where the trainers' targets differ.
     """
@@ -46,7 +46,7 @@ def spectra(density: pd.DataFrame, eigenvalues: pd.DataFrame) -> Figure:
             f"spectra: checkpoints at training losses {', '.join(map(str, targets))}; allowed: one; "
             "choose the rows of one loss by equal_loss"
         )
-    looks = _with_losses(trainer_looks(curves), curves)
+    looks = _noted(trainer_looks(curves), curves, rate="learning_rate", loss="train_loss")
     splits = [split for split in _SPLITS if (curves["split"] == split).any()]
     figure, tops, strips = _panels_with_strips(len(splits), len(looks) if len(eigenvalues) else 0)
     for ax, split in zip(tops, splits, strict=True):
@@ -65,10 +65,17 @@ def spectra(density: pd.DataFrame, eigenvalues: pd.DataFrame) -> Figure:
     return figure
 
 
-def _with_losses(looks: dict[str, dict[str, object]], curves: pd.DataFrame) -> dict[str, dict[str, object]]:
-    """Looks whose labels end in the training loss of the network drawn: ` (loss 0.92)`."""
-    losses = curves.groupby("trainer")["train_loss"].mean()  # a loss stands in all rows of its network
-    return {name: look | {"label": f"{look['label']} (loss {losses[name]:.3g})"} for name, look in looks.items()}
+def _noted(looks: dict[str, dict[str, object]], rows: pd.DataFrame, **columns: str) -> dict[str, dict[str, object]]:
+    """Looks whose labels end in what the networks drawn had: ` (rate 0.03, loss 0.92)`, means of the given columns.
+
+    The selected rate stands there since it moves curvature by itself: a larger one leaves flatter networks.
+    """
+    means = rows.groupby("trainer")[list(columns.values())].mean()
+    noted = {}
+    for name, look in looks.items():
+        notes = ", ".join(f"{word} {means.loc[name, column]:.3g}" for word, column in columns.items())
+        noted[name] = look | {"label": f"{look['label']} ({notes})"}
+    return noted
 
 
 def _panels_with_strips(columns: int, trainers: int) -> tuple[Figure, list[Axes], list[Axes]]:
@@ -104,7 +111,7 @@ def curvature_over_rounds(curvature: pd.DataFrame) -> Figure:
     if chosen.empty:
         raise InputError("curvature over rounds: no checkpoint of a round was measured; name rounds in the profile")
     name = title(chosen, f"curvature over rounds, $p$ = {chosen['p'].iloc[0]:,}")
-    looks = trainer_looks(chosen)
+    looks = _noted(trainer_looks(chosen), chosen, rate="learning_rate")
     splits = [split for split in _SPLITS if (chosen["split"] == split).any()]
     quantities = {"largest_eigenvalue": "largest eigenvalue", "trace": "trace", "kappa": r"$\kappa$"}
     figure, axes = style.grid(3, len(splits), (3.3 if len(splits) > 1 else 4.4, 1.9), sharex=True, sharey="row")
@@ -122,7 +129,7 @@ def curvature_over_rounds(curvature: pd.DataFrame) -> Figure:
     for ax in axes[-1]:
         ax.set_xlabel("round")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    legend_below(figure, [one | {"marker": "."} for one in looks.values()], 3 if len(splits) > 1 else 1)
+    legend_below(figure, [one | {"marker": "."} for one in looks.values()], 2 if len(splits) > 1 else 1)
     head(figure, name)
     return figure
 

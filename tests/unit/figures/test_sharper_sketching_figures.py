@@ -1,6 +1,7 @@
 """Figures of sketched training draw the numbers of their tables, and say what is missing; warnings are errors."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -391,7 +392,8 @@ def test_spectra_draw_a_line_a_trainer_of_the_first_seed_and_a_row_of_its_eigenv
             assert same_color(strip.lines[i].get_color(), top.lines[i].get_color())
     legend = [text.get_text() for text in figure.legends[0].texts]
     names = [named(t["method"], t["error_feedback"], t["reduction"]) for t in COMPARED]
-    assert legend == [f"{name} (loss 0.98)" for name in names]
+    assert [text.split(" (")[0] for text in legend] == names
+    assert all(re.fullmatch(r".* \(rate 0\.[0-9]+, loss 0\.98\)", text) for text in legend)
     first, second = tops[0].lines[1].get_color(), tops[0].lines[2].get_color()
     assert same_color(first, COLOURS["count_sketch"]) and sum(to_rgb(second)) > sum(to_rgb(first))
 
@@ -400,7 +402,9 @@ def test_the_legend_of_spectra_has_the_loss_of_each_network_of_the_seed_drawn(fu
     losses = {trainer["trainer"]: 0.9 + 0.0123 * i for i, trainer in enumerate(COMPARED)}
     density = full["density"].assign(train_loss=full["density"]["trainer"].map(losses) - 0.1 * full["density"]["seed"])
     texts = [text.get_text() for text in FIGURES["spectra"]({**full, "density": density}).legends[0].texts]
-    assert [text.split(" (")[1] for text in texts] == ["loss 0.9)", "loss 0.912)", "loss 0.925)", "loss 0.937)"]
+    assert [text.split(", loss ")[1] for text in texts] == ["0.9)", "0.912)", "0.925)", "0.937)"]
+    rates = full["density"].groupby("trainer")["learning_rate"].first()
+    assert [text.split("(rate ")[1].split(",")[0] for text in texts] == [f"{rates[name]:.3g}" for name in losses]
 
 
 def test_spectra_without_eigenvalues_have_no_strips(full):
