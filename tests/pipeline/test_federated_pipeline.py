@@ -168,7 +168,7 @@ def test_an_edit_reruns_only_what_depends_on_it(federated):
     assert "checkpoint_spectra" in spectra and "federate" not in spectra
     assert "federate" in stages_planned(federated, source / "federated/methods/count_sketch.py")
     read = stages_planned(federated, source / "config_schema.py")
-    assert {"checkpoint_spectra", "sharper_sketching_tables"} <= read and "federate" not in read
+    assert "sharper_sketching_tables" in read and not {"federate", "checkpoint_spectra"} & read
     split = stages_planned(federated, source / "federated/partition.py")
     assert {"federate", "checkpoint_spectra", "sharper_sketching_tables"} <= split
 
