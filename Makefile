@@ -25,7 +25,7 @@ report: run
 	$(BIN)/snakemake --configfile $(CONFIG) --report results/$(PROFILE)/report.html
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
