@@ -1,5 +1,6 @@
 """A trained network as one safetensors file: weights, buffers and what is needed to build it again."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ class Architecture:
     width: float = 1.0
     norm: str = "batch"
 
+    @classmethod
+    def from_metadata(cls, stored: Mapping[str, Any]) -> "Architecture":
+        """What `asdict` made of one and JSON kept, lists in place of tuples."""
+        return cls(**{**stored, "input_shape": tuple(stored["input_shape"])})
+
 
 def parameter_order(model: nn.Module) -> dict[str, list[int]]:
     """Name to shape of each parameter, in the order in which flat vectors hold them."""
@@ -36,8 +42,7 @@ def read_architecture(path: str | Path) -> Architecture:
     metadata = read_metadata(path)
     if "architecture" not in metadata:
         raise InputError(f"{path}: does not say which network it holds; name the network, its width and norm")
-    stored = metadata["architecture"]
-    return Architecture(**{**stored, "input_shape": tuple(stored["input_shape"])})
+    return Architecture.from_metadata(metadata["architecture"])
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:

@@ -33,7 +33,9 @@ def trainers_of(federation: Mapping[str, Any]) -> list[Trainer]:
         if method == "uncompressed":
             trainers.append(Trainer.parse(method))
         elif method in NAMED:
-            trainers += [Trainer.parse(f"{method}-x{reduction:.12g}") for reduction in reductions]
+            trainers += [
+                Trainer(method.removesuffix("_ef"), method.endswith("_ef"), reduction) for reduction in reductions
+            ]
     return trainers
 
 

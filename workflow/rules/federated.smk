@@ -19,7 +19,7 @@ rule federate:
         script="workflow/scripts/federate.py",
         code=code(
             "federated", "federated/methods", "linalg/count_sketch", "linalg/hashing", "linalg/largest", "linalg/vectors",
-            "networks", "data", "curvature/losses", "runs", "trainers", "seeds", "schedules", "checkpoints", "devices",
+            "networks", "data", "curvature/losses", "runs", "trainers", "seeds", "schedules", "described", "checkpoints", "devices",
         ),  # fmt: skip
         data=lambda w: f"resources/{w.federated.partition('/')[0]}.safetensors",
     output:

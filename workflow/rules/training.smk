@@ -8,7 +8,8 @@ rule train:
     input:
         script="workflow/scripts/train.py",
         code=code(
-            "training", "networks", "data", "curvature/losses", "runs", "seeds", "schedules", "checkpoints", "devices"
+            "training", "networks", "data", "curvature/losses", "runs", "seeds", "schedules", "described",
+            "checkpoints", "devices",
         ),
         data=lambda w: f"resources/{Run.from_path(w.run).dataset}.safetensors",
     output:

@@ -20,8 +20,8 @@ from hessketch.cli import (
     add_save_every,
     add_spectrum_settings,
     device_from,
-    memory_from,
     output_folder,
+    spectrum_options_from,
     spectrum_settings_from,
     whole_number,
 )
@@ -86,12 +86,9 @@ def run(arguments: argparse.Namespace, progress) -> None:
         settings,
         arguments.output,
         seed=derive_seed(trained.seed, arguments.dataset, f"spectrum {arguments.split}"),
-        batch_size=arguments.batch_size,
+        **spectrum_options_from(arguments, device),
         operators=arguments.operators,
         columns={"dataset": arguments.dataset, "split": arguments.split},
-        memory=memory_from(arguments, device),
-        tf32=arguments.tf32,
-        save_every=arguments.save_every,
         group=group,
         progress=progress,
     )

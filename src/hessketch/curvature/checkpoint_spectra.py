@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from hessketch.checkpoints import Architecture
 from hessketch.curvature.gradients import squared_gradient_norm
-from hessketch.curvature.job import spectra_of_network
+from hessketch.curvature.job import spectra_of_network, tensors_digest
 from hessketch.curvature.losses import loss_function
 from hessketch.curvature.tables import DENSITY, EIGENVALUES
 from hessketch.data.examples import Examples
 from hessketch.linalg.methods import Settings, method_of
-from hessketch.networks.registry import build_network
+from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
 from hessketch.records import read_record, read_table, write_record, write_table
@@ -130,18 +130,15 @@ def _number(value: float | None) -> float:
 
 
 def _network(architecture: Architecture, state: Mapping[str, Tensor]) -> nn.Module:
-    arguments = {name: value for name, value in asdict(architecture).items() if name != "network"}
-    model = build_network(architecture.network, **arguments)
+    model = network_of(architecture)
     model.load_state_dict(dict(state))
     return model.eval()
 
 
 def _digest(task: Mapping[str, Any], tensors: Sequence[Tensor]) -> str:
     """What a spectrum depends on, as the name of a folder: what another task left has another one."""
-    digest = hashlib.sha256(json.dumps(task, sort_keys=True).encode())
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
+    text = json.dumps({**task, "tensors": tensors_digest(tensors)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _curvature(folder: Path, gradient: float, names: Sequence[str]) -> pandas.DataFrame:

@@ -21,7 +21,7 @@ from hessketch.curvature.tables import spectrum_tables
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError
 from hessketch.linalg.methods import Settings, find_spectrum, method_of, without_pairs
-from hessketch.networks.registry import build_network
+from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
 from hessketch.records import read_record, read_table, write_record, write_table
@@ -36,19 +36,13 @@ def load_network(checkpoint: Path, architecture=None) -> tuple[nn.Module, dict]:
     `architecture` overrides what the file says of itself. Raises InputError for another network's weights.
     """
     architecture = architecture or read_architecture(checkpoint)
-    model = build_network(
-        architecture.network,
-        input_shape=architecture.input_shape,
-        classes=architecture.classes,
-        width=architecture.width,
-        norm=architecture.norm,
-        seed=0,
-    )
+    model = network_of(architecture)
     metadata = load_weights(model, checkpoint)
     return model.eval(), metadata
 
 
-def _digest(tensors: Sequence[torch.Tensor]) -> str:
+def tensors_digest(tensors: Sequence[torch.Tensor]) -> str:
+    """Digest of the values of tensors, one after the other."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -85,8 +79,8 @@ def spectra_of_network(
     watch = Stopwatch()
     device = next(model.parameters()).device
     task = {
-        "weights": _digest(list(model.state_dict().values())),
-        "data": _digest([examples.inputs, examples.targets]),
+        "weights": tensors_digest(list(model.state_dict().values())),
+        "data": tensors_digest([examples.inputs, examples.targets]),
         "loss": loss,
         "method": method_of(settings),
         "settings": asdict(settings),

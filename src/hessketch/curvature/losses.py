@@ -140,7 +140,7 @@ def mean_loss_and_accuracy(
 
 def evaluation(model: torch.nn.Module, loss: Loss, **splits: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """`train_loss`, `train_accuracy`, ... of each named split's batches, in eval mode."""
-    results = {split: mean_loss_and_accuracy(model, loss, batches) for split, batches in splits.items()}
-    return {
-        f"{split}_{name}": v for split, r in results.items() for name, v in zip(("loss", "accuracy"), r, strict=True)
-    }
+    results = {}
+    for split, batches in splits.items():
+        results[f"{split}_loss"], results[f"{split}_accuracy"] = mean_loss_and_accuracy(model, loss, batches)
+    return results

@@ -27,8 +27,7 @@ def read_checkpoints(path: str | Path) -> tuple[Architecture, list[Checkpoint]]:
     tensors, metadata = read_tensors(path)
     if "checkpoints" not in metadata:
         raise InputError(f"{path}: no checkpoints of a federated training; give its checkpoints.safetensors")
-    stored = metadata["architecture"]
-    architecture = Architecture(**{**stored, "input_shape": tuple(stored["input_shape"])})
+    architecture = Architecture.from_metadata(metadata["architecture"])
     states: list[dict[str, Tensor]] = [{} for _ in metadata["checkpoints"]]
     for name, tensor in tensors.items():
         number, _, own = name.partition("/")

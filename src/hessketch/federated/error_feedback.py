@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from hessketch.linalg.vectors import dot
+
 
 class ErrorMemory:
     """Vectors e (p,), one a client or one for all of them: due = e + update, then e = due - sent."""
@@ -24,7 +26,7 @@ class ErrorMemory:
 
     def norm(self) -> float:
         """Root of the mean of |e|^2 over holders, 0 for none."""
-        squares = [float(kept.double().square().sum()) for kept in self._kept.values()]
+        squares = [float(dot(kept, kept)) for kept in self._kept.values()]
         return math.sqrt(math.fsum(squares) / max(1, len(squares)))
 
     def state(self) -> dict[str, Tensor]:

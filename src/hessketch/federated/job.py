@@ -26,7 +26,7 @@ from hessketch.federated.record import record_of, summary
 from hessketch.federated.resume import read_state, save_state
 from hessketch.federated.settings import FederatedSettings
 from hessketch.federated.simulation import DIVERGED, Simulation
-from hessketch.networks.registry import build_network
+from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest
 from hessketch.records import read_record, write_record, write_table
@@ -165,8 +165,7 @@ def _begin(
     watch = Stopwatch()
     seeds, device = seeds_of(run), train.inputs.device
     architecture = Architecture(run.network, tuple(train.inputs.shape[1:]), train.classes, run.width, run.norm)
-    arguments = {key: value for key, value in asdict(architecture).items() if key != "network"}
-    model = build_network(run.network, **arguments, seed=seeds["initialisation"]).to(device)
+    model = network_of(architecture, seeds["initialisation"]).to(device)
     dimension = sum(parameter.numel() for parameter in model.parameters())
     trainer = Trainer.parse(run.trainer)
     method = build_method(trainer, dimension, settings, seeds["hashes"], device)

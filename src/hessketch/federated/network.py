@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hessketch.networks.layers import has_batch_norm
+
 Buffers = dict[str, Tensor]
 
 
@@ -20,7 +22,7 @@ class FlatNetwork:
         self._shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         self.dimension = sum(self._sizes)
-        self.has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+        self.has_batch_norm = has_batch_norm(model)
 
     def theta(self) -> Tensor:
         """The module's parameters as one vector (p,), a copy."""

@@ -1,17 +1,13 @@
 """How a federation trains: its clients, their work in a round, and what they send."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from hessketch.errors import InputError, nearest
+from hessketch.described import described, require_allowed
 from hessketch.federated.partition import KINDS
 from hessketch.linalg.count_sketch import PLACEMENTS
 from hessketch.schedules import decayed
-
-
-def _described(default: Any, text: str, choices: tuple[str, ...] | None = None) -> Any:
-    return field(default=default, metadata={"help": text, "choices": choices})
 
 
 def _whole(value: Any, least: int) -> tuple[bool, str]:
@@ -26,32 +22,32 @@ class FederatedSettings:
     Not known of the paper, and so choices: rounds, rates, rows, the split of the data.
     """
 
-    learning_rate: float = _described(0.1, "rate of the clients' steps")
-    clients: int = _described(100, "clients, each with a part of the training examples")
-    participation: float = _described(1.0, "share of the clients that take part in a round, in (0, 1]")
-    rounds: int = _described(200, "rounds of local work and communication")
-    local_steps: int = _described(5, "gradient steps K of a client in a round")
-    local_batch_size: int = _described(0, "examples in a local step; 0 takes all of a client's (full batch)")
-    server_rate: float = _described(1.0, "rate at which the server applies what arrived")
-    decay_factor: float = _described(1.0, "the server rate is multiplied by this at 1/3 and 2/3 of the rounds")
-    weight_decay: float = _described(0.0, "weight decay added to the clients' gradients")
-    partition: str = _described("iid", "how examples are dealt to clients: iid, shards or dirichlet", KINDS)
-    alpha: float = _described(1.0, "dirichlet: concentration; small is uneven")
-    shards_per_client: int = _described(2, "shards: runs of the examples sorted by label that a client gets")
-    least_examples: int = _described(1, "examples that every client has at least")
-    rows: int = _described(1, "count_sketch: rows of the sketch; more change nothing for its mean")
-    placement: str = _described("hash", "hash: Count-Sketch; shift: whole blocks shifted, faster", PLACEMENTS)
-    hashes: str = _described("fresh", "count_sketch: new hashes each round, or the same in all", ("fresh", "fixed"))
-    fetch_rows: int = _described(5, "fetch_sgd: rows of the sketch, odd")
-    fetch_top: float = _described(0.1, "fetch_sgd: coordinates recovered a round, as a share of the columns")
-    fetch_momentum: float = _described(0.0, "fetch_sgd: momentum kept in the sketch, in [0, 1)")
-    fetch_masking: bool = _described(True, "fetch_sgd: momentum forgets cells that were applied")
-    fetch_error: str = _described(
+    learning_rate: float = described(0.1, "rate of the clients' steps")
+    clients: int = described(100, "clients, each with a part of the training examples")
+    participation: float = described(1.0, "share of the clients that take part in a round, in (0, 1]")
+    rounds: int = described(200, "rounds of local work and communication")
+    local_steps: int = described(5, "gradient steps K of a client in a round")
+    local_batch_size: int = described(0, "examples in a local step; 0 takes all of a client's (full batch)")
+    server_rate: float = described(1.0, "rate at which the server applies what arrived")
+    decay_factor: float = described(1.0, "the server rate is multiplied by this at 1/3 and 2/3 of the rounds")
+    weight_decay: float = described(0.0, "weight decay added to the clients' gradients")
+    partition: str = described("iid", "how examples are dealt to clients: iid, shards or dirichlet", KINDS)
+    alpha: float = described(1.0, "dirichlet: concentration; small is uneven")
+    shards_per_client: int = described(2, "shards: runs of the examples sorted by label that a client gets")
+    least_examples: int = described(1, "examples that every client has at least")
+    rows: int = described(1, "count_sketch: rows of the sketch; more change nothing for its mean")
+    placement: str = described("hash", "hash: Count-Sketch; shift: whole blocks shifted, faster", PLACEMENTS)
+    hashes: str = described("fresh", "count_sketch: new hashes each round, or the same in all", ("fresh", "fixed"))
+    fetch_rows: int = described(5, "fetch_sgd: rows of the sketch, odd")
+    fetch_top: float = described(0.1, "fetch_sgd: coordinates recovered a round, as a share of the columns")
+    fetch_momentum: float = described(0.0, "fetch_sgd: momentum kept in the sketch, in [0, 1)")
+    fetch_masking: bool = described(True, "fetch_sgd: momentum forgets cells that were applied")
+    fetch_error: str = described(
         "zero", "fetch_sgd: applied cells are set to zero, or what was applied is subtracted", ("zero", "subtract")
     )
-    fetch_rate: str = _described("before", "fetch_sgd: server rate before or after the memory", ("before", "after"))
-    chunk: int = _described(0, "clients computed at once; 0 chooses by size, 1 is a loop")
-    micro_batch: int = _described(
+    fetch_rate: str = described("before", "fetch_sgd: server rate before or after the memory", ("before", "after"))
+    chunk: int = described(0, "clients computed at once; 0 chooses by size, 1 is a loop")
+    micro_batch: int = described(
         1000, "examples in one pass of a client's full batch, gradients added; with batch norm it is not cut"
     )
 
@@ -77,15 +73,7 @@ class FederatedSettings:
             "chunk": _whole(self.chunk, 0),
             "micro_batch": _whole(self.micro_batch, 1),
         }
-        problems = [
-            f"{key}: {getattr(self, key)!r} given; allowed: {allowed}" for key, (ok, allowed) in rules.items() if not ok
-        ]
-        for key, entry in self.__dataclass_fields__.items():
-            choices, given = entry.metadata["choices"], getattr(self, key)
-            if choices and given not in choices:
-                problems.append(f"{key}: {given!r} is unknown; allowed: {', '.join(choices)}{nearest(given, choices)}")
-        if problems:
-            raise InputError("; ".join(problems))
+        require_allowed(self, rules)
 
     def server_rate_at(self, step: int) -> float:
         """Server rate of a round, counted from 0."""

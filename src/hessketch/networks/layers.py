@@ -27,6 +27,11 @@ def _groups(channels: int) -> int:
     return max(g for g in range(1, _MOST_GROUPS + 1) if channels % g == 0 and (channels >= 2 * g or g == 1))
 
 
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether any layer normalises over a batch, and so makes a difference of how examples are put together."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
 def norm_of_images(norm: str, channels: int) -> list[nn.Module]:
     """The normalisation after a convolution; nothing for 'none'."""
     if norm == "batch":

@@ -4,10 +4,12 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 from torch import nn
 
+from hessketch.checkpoints import Architecture
 from hessketch.errors import InputError, nearest
 from hessketch.networks.layers import initialise, require_norm
 from hessketch.networks.mlp import mlp
@@ -51,6 +53,12 @@ def build_network(
     linear = "he" if name == "mlp" or (name == "vgg11" and norm == "none") else "small"
     initialise(model, torch.Generator().manual_seed(seed), linear)
     return model
+
+
+def network_of(architecture: Architecture, seed: int = 0) -> nn.Module:
+    """The freshly initialised network of an architecture; see `build_network`."""
+    arguments = {key: value for key, value in asdict(architecture).items() if key != "network"}
+    return build_network(architecture.network, **arguments, seed=seed)
 
 
 def _users_network(name: str, seed: int, **arguments) -> nn.Module:

@@ -14,7 +14,7 @@ from hessketch.curvature.losses import evaluation, loss_function
 from hessketch.data.examples import Examples
 from hessketch.data.of_run import subset_seed
 from hessketch.errors import InputError
-from hessketch.networks.registry import build_network
+from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
 from hessketch.records import write_record, write_table
@@ -62,7 +62,7 @@ def train_run(
         run.network, tuple(train_examples.inputs.shape[1:]), train_examples.classes, run.width, run.norm
     )
     seed = derive_seed(run.seed, run.path, "initialisation")
-    model = build_network(run.network, **_build_arguments(architecture), seed=seed).to(device)
+    model = network_of(architecture, seed).to(device)
     output.mkdir(parents=True, exist_ok=True)
 
     # Kept aside until the end: a workflow deletes the declared outputs of a killed job, but not these.
@@ -114,10 +114,6 @@ def _publish(kept: Path, output: Path, result: TrainingResult, save: Callable[[P
     else:
         (output / "resume.safetensors").unlink(missing_ok=True)
         raise InputError(f"{kept}: gone since the training was interrupted; run the same command again: it starts anew")
-
-
-def _build_arguments(architecture: Architecture) -> dict:
-    return {key: value for key, value in asdict(architecture).items() if key != "network"}
 
 
 def _record(run, settings, model, result: TrainingResult, train_examples, test_examples, device, watch) -> dict:

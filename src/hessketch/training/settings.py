@@ -1,26 +1,22 @@
 """How a network is trained, as in Papyan 2018, section 3.1 and Table 1."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from hessketch.errors import InputError
+from hessketch.described import described, require_allowed
 from hessketch.schedules import decayed
-
-
-def _described(default, text: str):
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """Settings of one training; the defaults are the paper's."""
 
-    learning_rate: float = _described(0.1, "initial learning rate")
-    epochs: int = _described(200, "passes over the training examples")
-    batch_size: int = _described(128, "examples in a mini-batch")
-    momentum: float = _described(0.9, "momentum of SGD, in [0, 1)")
-    weight_decay: float = _described(5e-4, "weight decay added to the gradient")
-    decay_factor: float = _described(0.1, "the rate is multiplied by this at 1/3 and 2/3 of the epochs")
+    learning_rate: float = described(0.1, "initial learning rate")
+    epochs: int = described(200, "passes over the training examples")
+    batch_size: int = described(128, "examples in a mini-batch")
+    momentum: float = described(0.9, "momentum of SGD, in [0, 1)")
+    weight_decay: float = described(5e-4, "weight decay added to the gradient")
+    decay_factor: float = described(0.1, "the rate is multiplied by this at 1/3 and 2/3 of the epochs")
 
     def __post_init__(self) -> None:
         """Raises InputError for values that no training could use."""
@@ -32,11 +28,7 @@ class TrainingSettings:
             "weight_decay": (0 <= self.weight_decay < math.inf, "a number of at least 0"),
             "decay_factor": (0 < self.decay_factor <= 1, "a number in (0, 1]"),
         }
-        problems = [
-            f"{key}: {getattr(self, key)!r} given; allowed: {allowed}" for key, (ok, allowed) in rules.items() if not ok
-        ]
-        if problems:
-            raise InputError("; ".join(problems))
+        require_allowed(self, rules)
 
     def rate_at(self, epoch: int) -> float:
         """Learning rate of an epoch (counted from 0): divided at 1/3 and 2/3 of the epochs."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hessketch.curvature.losses import Loss, correct, loss_function, mean_loss_and_accuracy
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError, NotFiniteError
+from hessketch.networks.layers import has_batch_norm
 from hessketch.schedules import is_due
 from hessketch.seeds import derive_seed
 from hessketch.training.resume import load_state, save_state
@@ -110,7 +111,7 @@ def train(
     """
     if len(train_examples) < 2:
         raise InputError(f"{len(train_examples)} training examples given; at least 2 are needed")
-    if settings.batch_size == 1 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+    if settings.batch_size == 1 and has_batch_norm(model):
         raise InputError("batch_size: 1 given; allowed with batch norm: at least 2 (one example has no variance)")
     loss_of = loss_function(loss)
     optimizer = torch.optim.SGD(
