@@ -27,11 +27,31 @@ if "federation" in config:
     include: "workflow/rules/sharper_sketching.smk"
 
 
+include: "workflow/rules/trajectories.smk"
+
+
+if PREDICTOR in config:
+
+    include: "workflow/rules/predictor_hessian.smk"
+
+
+if DYNAMICS in config:
+
+    include: "workflow/rules/sgd_dynamics.smk"
+
+
+STUDIES = {
+    "full_spectrum": rules.full_spectrum.input,
+    **({"sharper_sketching": rules.sharper_sketching.input} if "federation" in config else {}),
+    **({PREDICTOR: rules.predictor_hessian.input} if PREDICTOR in config else {}),
+    **({DYNAMICS: rules.sgd_dynamics.input} if DYNAMICS in config else {}),
+}
+
+
 rule all:
     default_target: True
     input:
-        rules.full_spectrum.input,
-        rules.sharper_sketching.input if "federation" in config else [],
+        list(STUDIES.values()),
 
 
 onstart:
@@ -39,8 +59,7 @@ onstart:
 
 
 onsuccess:
-    studies = ["full_spectrum", *(["sharper_sketching"] if "federation" in config else [])]
-    print(f"\nFigures: {FIGURES}/\nTables and notebook: {', '.join(f'{RESULTS}/{study}/' for study in studies)}")
+    print(f"\nFigures: {FIGURES}/\nTables and notebooks: {', '.join(f'{RESULTS}/{study}/' for study in STUDIES)}")
     print(f"Report:  snakemake {report_arguments()}")
 
 

@@ -17,7 +17,7 @@ class Architecture:
 
     network: str
     input_shape: tuple[int, ...]
-    classes: int
+    classes: int  # outputs: one a class, or one for two classes
     width: float = 1.0
     norm: str = "batch"
 

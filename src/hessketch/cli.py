@@ -87,7 +87,8 @@ def _memory(text: str) -> int | None:
     return None if text == "auto" else int(gib * 2**30)
 
 
-def _per_class(text: str) -> int | None:
+def per_class(text: str) -> int | None:
+    """An argparse type: a number of examples of each class, or None for the word all."""
     return None if text == "all" else whole_number(1)(text)
 
 
@@ -118,6 +119,12 @@ def add_spectrum_settings(parser: argparse.ArgumentParser, methods: Mapping[str,
         kind = type(next(iter(values.values())))
         options = {"action": "store_const", "const": True} if kind is bool else {"type": kind, "choices": choices[name]}
         parser.add_argument(f"--{name.replace('_', '-')}", help=f"(default: {text})", **options)
+    add_memory(parser)
+    parser.add_argument("--tf32", action="store_true", help="allow TF32 on a GPU: faster, three digits")
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """How much a job may keep; see `memory_from`."""
     parser.add_argument(
         "--memory-gib",
         type=_memory,
@@ -125,7 +132,6 @@ def add_spectrum_settings(parser: argparse.ArgumentParser, methods: Mapping[str,
         help="memory for graphs and Lanczos vectors kept between products, or 'auto': the job's share of what is free "
         "(default: auto)",
     )
-    parser.add_argument("--tf32", action="store_true", help="allow TF32 on a GPU: faster, three digits")
 
 
 _RANK_FIELDS = ("deflation_rank", "top")
@@ -152,6 +158,13 @@ def spectrum_settings_from(arguments: argparse.Namespace, methods: Mapping[str, 
     return methods[arguments.method](**given)
 
 
+def add_test_size(parser: argparse.ArgumentParser) -> None:
+    """How many test examples."""
+    parser.add_argument(
+        "--test-examples-per-class", type=per_class, metavar="N", help="a number or 'all' (default: all)"
+    )
+
+
 def add_spectrum_job(parser: argparse.ArgumentParser, methods: Mapping[str, type]) -> None:
     """What every job that computes spectra on prepared data takes besides what it computes them of."""
     parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
@@ -159,9 +172,7 @@ def add_spectrum_job(parser: argparse.ArgumentParser, methods: Mapping[str, type
     parser.add_argument(
         "--batch-size", type=whole_number(1), default=500, help="examples in one pass of a product (default: 500)"
     )
-    parser.add_argument(
-        "--test-examples-per-class", type=_per_class, metavar="N", help="a number or 'all' (default: all)"
-    )
+    add_test_size(parser)
     parser.add_argument("--log", help="log file")
     add_spectrum_settings(parser, methods)
     add_save_every(parser)

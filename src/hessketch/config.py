@@ -15,6 +15,7 @@ from hessketch.data.integrity import damaged_files
 from hessketch.federation_config import federated_runs_of, federation_problems
 from hessketch.records import unwritable
 from hessketch.runs import Run
+from hessketch.trajectory_configs import DYNAMICS, PREDICTOR, dynamics_runs_of, predictor_runs_of, trajectory_problems
 
 # Keys of `spectrum` that one method alone knows, and its default where a check needs it.
 METHOD_KEYS = {
@@ -58,8 +59,8 @@ def _structure_problems(config: Mapping[str, Any]) -> Iterator[str]:
 def _repeated_runs(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
     """Runs that a sound config asks for twice: two spellings of one network, two rates alike to 12 digits."""
     filled = fill_defaults(config, schema)
-    counts = Counter(run.path for run in [*runs_of(filled), *federated_runs_of(filled)])
-    for path, count in counts.items():
+    sections = ([*runs_of(filled), *federated_runs_of(filled)], predictor_runs_of(filled), dynamics_runs_of(filled))
+    for path, count in (item for runs in sections for item in Counter(run.path for run in runs).items()):
         if count > 1:
             repeated = "network, rate, noise or reduction"
             yield f"config: asks {count} times for {path}; allowed: once; remove the repeated {repeated}"
@@ -68,8 +69,9 @@ def _repeated_runs(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iter
 
 def config_problems(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """Every problem of a config, one line each, in the order of the keys; empty when it is sound."""
-    federation = as_mapping(fill_defaults(config, schema).get("federation"))
-    lines = [*schema_problems(config, schema), *_structure_problems(config), *federation_problems(federation)]
+    filled = fill_defaults(config, schema)
+    federation = federation_problems(as_mapping(filled.get("federation")))
+    lines = [*schema_problems(config, schema), *_structure_problems(config), *federation, *trajectory_problems(filled)]
     return list(dict.fromkeys(lines)) or list(_repeated_runs(config, schema))
 
 
@@ -101,7 +103,7 @@ def runs_of(config: Mapping[str, Any]) -> list[Run]:
 
 def datasets_of(config: Mapping[str, Any]) -> list[str]:
     """Names of all data sets that a config trains on, each once."""
-    sections = (config, as_mapping(config.get("federation")))
+    sections = [config, *(as_mapping(config.get(name)) for name in ("federation", PREDICTOR, DYNAMICS))]
     return list(dict.fromkeys(name for section in sections for name in as_mapping(section.get("datasets"))))
 
 
@@ -121,7 +123,7 @@ def data_problems(config: Mapping[str, Any], can_reach: Callable[[str], bool]) -
     `can_reach(url)` tells whether a download server answers; it is asked only for data that are not on the disk.
     """
     lines = []
-    for name in datasets_of(config):
+    for name in dict.fromkeys(describe(name).base for name in datasets_of(config)):
         dataset = describe(name)
         if dataset.embedded:
             continue

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hessketch.data.catalog import describe
+from hessketch.data.dataset import SIDE
 from hessketch.errors import InputError
 
 _OF_IMAGES = ("vgg11", "resnet18", "resnet18_smooth")
@@ -30,12 +31,24 @@ def dataset_problems(where: str, name: str, settings: Mapping[str, Any]) -> Iter
 
 
 def network_problems(where: str, networks: Iterable[Mapping[str, Any]], datasets: Iterable[str]) -> Iterator[str]:
-    """Networks of images on data that are vectors; `where` is the key of the networks."""
+    """Networks of 32x32 images on data that are vectors or smaller images; `where` is the key of the networks."""
     networks = list(networks)
     for name in map(str, datasets):
+        needed = _needed_instead_of(name)
         for network in networks:
-            if name.startswith("clusters-") and network.get("name") in _OF_IMAGES:
-                yield f"{where}: {network['name']} needs images, {name} holds vectors; allowed there: mlp"
+            if needed and network.get("name") in _OF_IMAGES:
+                yield f"{where}: {network['name']} needs {needed}; allowed there: mlp"
+
+
+def _needed_instead_of(name: str) -> str:
+    """What a network of images needs and a data set does not hold; nothing for one of 32x32 and an unknown one."""
+    if name.startswith("clusters-"):
+        return f"images, {name} holds vectors"
+    try:
+        side = describe(name).prepared_side
+    except InputError:  # `dataset_problems` names it
+        return ""
+    return "" if side == SIDE else f"images of {SIDE}x{SIDE}, those of {name} are {side}x{side}"
 
 
 def has_batch_norm(networks: Iterable[Mapping[str, Any]]) -> bool:

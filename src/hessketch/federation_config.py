@@ -206,8 +206,8 @@ def reduction_problems(config: Mapping[str, Any]) -> list[str]:
     except InputError as error:
         return [f"federation: {error}"]
     lines = []
-    for dataset, network in product(federation["datasets"], federation["networks"]):
-        parameters = _count_parameters(dataset, network)
+    for dataset, network, loss in product(federation["datasets"], federation["networks"], federation["losses"]):
+        parameters = count_parameters(dataset, network, loss)
         for trainer in trainers_of(federation):
             key = ROWS.get(trainer.method, "methods")
             try:
@@ -219,13 +219,15 @@ def reduction_problems(config: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(lines))  # of rows a line says the same for every reduction
 
 
-def _count_parameters(dataset: str, network: Mapping[str, Any]) -> int:
+def count_parameters(dataset: str, network: Mapping[str, Any], loss: str) -> int:
+    """Parameters p of a filled config's network on a data set. Imports torch."""
+    from hessketch.curvature.losses import outputs_of
     from hessketch.networks.registry import build_network
 
     described = describe(dataset)
-    shape = (described.channels, 32, 32) if described.channels else (described.side,)
+    outputs = outputs_of(loss, described.classes)
     arguments = {key: network[key] for key in ("name", "norm", "width")}
-    model = build_network(**arguments, input_shape=shape, classes=described.classes)
+    model = build_network(**arguments, input_shape=described.input_shape, classes=outputs)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

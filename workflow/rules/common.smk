@@ -22,8 +22,12 @@ try:
     from hessketch.devices import visible_gpus
     from hessketch.federation_config import federated_runs_of, group_of, reduction_problems, settings_of, spectra_of
     from hessketch.records import damaged_results
-    from hessketch.runs import Run
+    from hessketch.runs import Run, number_text
     from hessketch.trainers import Trainer
+    from hessketch.trajectory_configs import (
+        DYNAMICS, PREDICTOR, dynamics_runs_of, followed_size, job_of, predictor_runs_of, predictor_trainers_of,
+        rank_problems, top_of,
+    )  # fmt: skip
 except ImportError as error:
     raise WorkflowError(f"hessketch is not installed in this environment ({error}); run: make")
 
@@ -35,12 +39,22 @@ STAGES = {
     "select_learning_rate": "selections",
     "spectrum": "spectra",
     "checkpoint_spectra": "spectra of checkpoints",
+    "trajectories_": "followed trainings",
+    "predictor_spectra": "spectra of predictors",
+    "federated_predictor_spectra": "spectra of predictors",
+    "sgd_dynamics_measures": "measurements along trainings",
     "full_spectrum_tables": "tables",
     "sharper_sketching_tables": "tables",
+    "predictor_hessian_tables": "tables",
+    "sgd_dynamics_tables": "tables",
     "full_spectrum_figure": "figures",
     "sharper_sketching_figure": "figures",
+    "predictor_hessian_figure": "figures",
+    "sgd_dynamics_figure": "figures",
     "full_spectrum_notebook": "notebook",
     "sharper_sketching_notebook": "notebook",
+    "predictor_hessian_notebook": "notebook",
+    "sgd_dynamics_notebook": "notebook",
 }
 
 SCHEMA = yaml.safe_load((Path(workflow.basedir) / "config/schema.yaml").read_text())
@@ -75,6 +89,11 @@ def gathered(runs, key):
 CELLS = gathered(RUNS, lambda run: run.cell.path)
 FEDERATED_CELLS = gathered(FEDERATED_RUNS, lambda run: run.cell.path)
 GROUPS = gathered(FEDERATED_RUNS, group_of)
+# Runs that keep their weights on the way, by the section that asks for them, and then by the job that trains them.
+TRAJECTORY_RUNS = {PREDICTOR: predictor_runs_of(config), DYNAMICS: dynamics_runs_of(config)}
+TRAJECTORY_JOBS = {
+    study: gathered(runs, lambda run: job_of(config[study], run)) for study, runs in TRAJECTORY_RUNS.items() if runs
+}
 
 
 def group_records(cell):
@@ -91,6 +110,8 @@ GPUS = visible_gpus() if config["device"] != "cpu" else []
 # every job takes the first; on a cluster the scheduler decides, and no limit is set here.
 if GPUS:
     workflow.global_resources.setdefault("gpu", 1)
+# Two data sets may be parts of one: they are not downloaded into the same folder side by side.
+workflow.global_resources.setdefault("download", 1)
 GPU_PER_JOB = 1 if GPUS or config["device"] == "cuda" else 0
 THREADS_PER_JOB = 4 if GPU_PER_JOB else 1
 
@@ -130,11 +151,13 @@ def can_reach(url):
 
 def start_or_explain():
     """The last check before the first job, and the banner."""
-    stop_with(data_problems(config, can_reach) + reduction_problems(config) + damaged_results(["resources", RESULTS]))
+    of_networks = reduction_problems(config) + rank_problems(config)
+    stop_with(data_problems(config, can_reach) + of_networks + damaged_results(["resources", RESULTS]))
     jobs = [job.rule.name for job in workflow.dag.needrun_jobs()]
     counts = {}
-    for rule, stage in STAGES.items():
-        counts[stage] = counts.get(stage, 0) + jobs.count(rule)
+    for rule, stage in STAGES.items():  # a name that ends in _ stands for the rules that a loop makes
+        matching = [job for job in jobs if job == rule or (rule.endswith("_") and job.startswith(rule))]
+        counts[stage] = counts.get(stage, 0) + len(matching)
     stages = ", ".join(f"{count} {stage}" for stage, count in counts.items() if count)
     device = ", ".join(GPUS) if GPUS else f"CPU, {workflow.cores} cores"
     print(f"\nhessketch, profile {config['profile']}: {stages}\ndevice: {device}; logs: {LOGS}/\n", file=sys.stderr)

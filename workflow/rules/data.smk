@@ -8,6 +8,8 @@ rule prepare_data:
         data="resources/{dataset}.safetensors",
     log:
         "logs/prepare_data/{dataset}.log",
+    resources:
+        download=1,
     params:
         folder=config["data_folder"],
     message:

@@ -18,8 +18,8 @@ rule federate:
     input:
         script="workflow/scripts/federate.py",
         code=code(
-            "federated", "federated/methods", "linalg/count_sketch", "linalg/hashing", "linalg/largest", "linalg/vectors",
-            "networks", "data", "curvature/losses", "runs", "trainers", "seeds", "schedules", "described", "checkpoints", "devices",
+            "federated", "federated/methods", "publishing", "linalg/count_sketch", "linalg/hashing", "linalg/largest", "linalg/vectors",
+            "networks", "data", "curvature/losses", "runs", "trainers", "seeds", "schedules", "described", "checkpoints", "trajectories", "devices",
         ),  # fmt: skip
         data=lambda w: f"resources/{w.federated.partition('/')[0]}.safetensors",
     output:
@@ -69,7 +69,7 @@ rule checkpoint_spectra:
         script="workflow/scripts/checkpoint_spectra.py",
         code=code(
             "curvature", "linalg", "networks", "data", "runs", "trainers", "seeds", "checkpoints", "devices",
-            "federated/checkpoints", "training/selection",
+            "trajectories", "training/selection",
         ),  # fmt: skip
         records=lambda w: group_records(w.cell),
         checkpoints=lambda w: [f"{RESULTS}/runs/{run.path}/checkpoints.safetensors" for run in FEDERATED_CELLS[w.cell]],

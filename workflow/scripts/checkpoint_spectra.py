@@ -13,10 +13,10 @@ def checkpoints_of(arguments: argparse.Namespace, progress):
     """The selected run, with its architecture and checkpoints; none where no run of its seed finished at any rate."""
     from dataclasses import replace
 
-    from hessketch.federated.checkpoints import read_checkpoints
     from hessketch.records import read_record
     from hessketch.runs import Run
     from hessketch.training.selection import select_rate
+    from hessketch.trajectories import read_trajectory
 
     cell = Run.from_path(arguments.cell)
     records = {record["run"]: record for record in map(read_record, arguments.records)}
@@ -26,7 +26,7 @@ def checkpoints_of(arguments: argparse.Namespace, progress):
         why = "every run diverged" if rate is None else f"this seed diverged at the selected rate {rate:g}"
         progress.say(f"no spectra: {why}")
         return replace(cell, learning_rate=float("nan")), None, []
-    return run, *read_checkpoints(arguments.runs / run.path / "checkpoints.safetensors")
+    return run, *read_trajectory(arguments.runs / run.path / "checkpoints.safetensors")
 
 
 def spectra(arguments: argparse.Namespace, progress) -> None:

@@ -1,7 +1,6 @@
 """Draws one figure of the sharper-sketching study from its tables."""
 
 import argparse
-import textwrap
 from pathlib import Path
 
 from hessketch.cli import run_job
@@ -36,8 +35,7 @@ def plot(arguments: argparse.Namespace, progress) -> None:
     except InputError as error:
         # Runs that all diverged, or that reached no common loss, are a result: their figure says so.
         progress.say(f"nothing to draw: {error}")
-        figure = style.new_figure(5.0, 1.5)
-        figure.text(0.5, 0.5, textwrap.fill(f"nothing to draw: {error}", 70), ha="center", va="center", fontsize=8)
+        figure = style.message(f"nothing to draw: {error}")
     style.save_figure(figure, arguments.pdf, arguments.png)
     progress.say(f"drew {arguments.figure}")
 

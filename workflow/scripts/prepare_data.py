@@ -1,4 +1,4 @@
-"""Reads or downloads one data set, pads its images to 32x32 and writes them as one file."""
+"""Reads or downloads one data set, pads its images to 32x32 or reduces them, and writes them as one file."""
 
 import argparse
 
@@ -17,7 +17,7 @@ def prepare(arguments: argparse.Namespace, progress) -> None:
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("dataset", help="digits, mnist, fashion_mnist, cifar10, cifar100 or clusters-k10-d50-s4")
+parser.add_argument("dataset", help="such as digits, cifar10-classes3+5, mnist-14x14 or clusters-k10-d50-s4")
 parser.add_argument("--folder", default="data", help="folder of the raw files (default: data)")
 parser.add_argument("--output", required=True, help="safetensors file to write")
 parser.add_argument("--log", help="log file")

@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, progress) -> None:
     from hessketch.checkpoints import Architecture
     from hessketch.curvature.job import load_network, spectra_of_network
+    from hessketch.curvature.losses import outputs_of
     from hessketch.data.catalog import describe
     from hessketch.data.of_run import examples_of_run
     from hessketch.data.prepared import prepare_dataset
@@ -69,15 +70,16 @@ def run(arguments: argparse.Namespace, progress) -> None:
     dataset = describe(arguments.dataset)
     settings = spectrum_settings_from(arguments, METHODS, dataset.classes)
     trained = _as_trained(arguments)
+    outputs = outputs_of(trained.loss, dataset.classes)
     per_class = trained.examples_per_class if arguments.split == "train" else arguments.examples_per_class
     prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
     examples = examples_of_run(trained, prepared, arguments.split, per_class)
     architecture = None
     shape = tuple(examples.inputs.shape[1:])
     if arguments.network:
-        architecture = Architecture(arguments.network, shape, dataset.classes, arguments.width, arguments.norm)
+        architecture = Architecture(arguments.network, shape, outputs, arguments.width, arguments.norm)
     model, stored = load_network(arguments.checkpoint, architecture)
-    _require_same_data(arguments, stored.get("architecture"), shape, dataset.classes)
+    _require_same_data(arguments, stored.get("architecture"), shape, outputs)
     device, group = device_from(arguments), join_processes()
     record = spectra_of_network(
         model.to(device),
@@ -96,13 +98,13 @@ def run(arguments: argparse.Namespace, progress) -> None:
         _show(arguments.output, record)
 
 
-def _require_same_data(arguments: argparse.Namespace, stored: dict | None, shape: tuple, classes: int) -> None:
+def _require_same_data(arguments: argparse.Namespace, stored: dict | None, shape: tuple, outputs: int) -> None:
     """Raises InputError if a checkpoint of `hessketch train` was trained on data of another shape."""
-    if stored and (tuple(stored["input_shape"]), stored["classes"]) != (shape, classes):
+    if stored and (tuple(stored["input_shape"]), stored["classes"]) != (shape, outputs):
         raise InputError(
-            f"{arguments.checkpoint}: takes inputs of shape {tuple(stored['input_shape'])} and tells "
-            f"{stored['classes']} classes; {arguments.dataset} has {shape} and {classes}; name the data set that it "
-            "was trained on"
+            f"{arguments.checkpoint}: takes inputs of shape {tuple(stored['input_shape'])} and has "
+            f"{stored['classes']} outputs; {arguments.dataset} has {shape} and needs {outputs}; name the data set that "
+            "it was trained on"
         )
 
 

@@ -22,12 +22,15 @@ from hessketch.curvature.losses import LOSSES
 from hessketch.networks.layers import NORMS
 from hessketch.training.settings import TrainingSettings
 
+DATASETS_HELP = (
+    "digits, mnist, fashion_mnist, cifar10, cifar100, clusters-k10-d50-s4, or a part of one: cifar10-classes3+5, "
+    "mnist-14x14, cifar10-grey16x16"
+)
+
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Flags that say which examples."""
-    parser.add_argument(
-        "--dataset", required=True, help="digits, mnist, fashion_mnist, cifar10, cifar100 or clusters-k10-d50-s4"
-    )
+    parser.add_argument("--dataset", required=True, help=DATASETS_HELP)
     parser.add_argument("--data-folder", default="data", help="folder of the raw files (default: data)")
     parser.add_argument("--download", action="store_true", help="download what the folder lacks")
     parser.add_argument("--examples-per-class", type=whole_number(1), help="size of the balanced subset (default: all)")

@@ -41,17 +41,41 @@ def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - _as_labels(outputs, targets)).square().mean(1)
 
 
+def sigmoid_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squared distance of the sigmoids of the outputs to the one-hot target, averaged over the outputs, shape (n,).
+
+    What the code of Shrivastava et al. 2024 trains with as its MSE, with one output and two classes. Not convex in the
+    outputs: its ggn has negative eigenvalues too.
+    """
+    return (torch.sigmoid(outputs) - _as_labels(outputs, targets)).square().mean(1)
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "mean_squared_error": mean_squared_error,
+    "sigmoid_squared_error": sigmoid_squared_error,
 }
+_OF_A_SINGLE_OUTPUT = ("binary_cross_entropy", "mean_squared_error", "sigmoid_squared_error")
 
 
-def correct(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Which predictions are right, bool (n,): the largest output, or the sign of a single one."""
+def outputs_of(loss: str, classes: int) -> int:
+    """How many outputs a network has: one a class, but of two classes a single one where the loss takes it.
+
+    A single output is drawn to the label, 0 or 1 (Shrivastava et al. 2024); a softmax needs two. Raises InputError for
+    an unknown loss.
+    """
+    loss_function(loss)
+    return 1 if classes == 2 and loss in _OF_A_SINGLE_OUTPUT else classes
+
+
+def correct(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> Tensor:
+    """Which predictions are right, bool (n,): the largest output, or the class that a single one is closer to.
+
+    The border of a single output is 0, and 1/2 for the loss `mean_squared_error`, which draws it to 0 or 1 itself.
+    """
     if outputs.shape[1] == 1:
-        return (outputs[:, 0] > 0) == (targets > 0)
+        return (outputs[:, 0] > (0.5 if loss is mean_squared_error else 0)) == (targets > 0)
     return outputs.argmax(1) == targets
 
 
@@ -132,7 +156,7 @@ def mean_loss_and_accuracy(
         for inputs, targets in batches:
             outputs = model(inputs)
             total_loss += loss(outputs, targets).sum(dtype=torch.float64).item()
-            total_correct += int(correct(outputs, targets).sum())
+            total_correct += int(correct(outputs, targets, loss).sum())
             count += len(targets)
     model.train(was_training)
     return total_loss / count, total_correct / count

@@ -31,6 +31,9 @@ class TangentTape:
     def __init__(self, operations: list[Operation], inputs: int, slots: int, outputs: list[int | Tensor]):
         """`outputs` are slots, or zeros for values that do not depend on the direction."""
         self._operations, self._inputs, self._slots, self._outputs = operations, inputs, slots, outputs
+        # Most operations take their arguments one after the other: to unfold them anew each time is a fifth of the
+        # time of a small network's product.
+        self._plain = [_is_plain(operation) for operation in operations]
 
     def constants(self) -> list[Tensor]:
         """Every tensor that the tape keeps from the values' own pass; storages may repeat."""
@@ -41,17 +44,29 @@ class TangentTape:
         """Tangents of the function's values for a direction, shaped as the parameters."""
         values: list[Tensor | None] = [None] * self._slots
         values[: self._inputs] = direction
-        for operation in self._operations:
+        for operation, plain in zip(self._operations, self._plain, strict=True):
             arguments = [values[a.number] if isinstance(a, Slot) else a for a in operation.arguments]
-            args, kwargs = tree_unflatten(arguments, operation.structure)
-            results = operation.function(*args, **kwargs)
-            del arguments, args, kwargs
-            for slot, result in zip(operation.results, tree_flatten(results)[0], strict=True):
+            if plain:
+                results = operation.function(*arguments)
+            else:
+                args, kwargs = tree_unflatten(arguments, operation.structure)
+                results = operation.function(*args, **kwargs)
+                del args, kwargs
+            del arguments
+            found = (results,) if isinstance(results, Tensor) else tree_flatten(results)[0]
+            for slot, result in zip(operation.results, found, strict=True):
                 if slot is not None:
                     values[slot] = result
             for slot in operation.finished:
                 values[slot] = None
         return [o if isinstance(o, Tensor) else values[o] for o in self._outputs]
+
+
+def _is_plain(operation: Operation) -> bool:
+    """Whether the arguments are positional and no lists."""
+    places = list(range(len(operation.arguments)))
+    args, kwargs = tree_unflatten(places, operation.structure)
+    return not kwargs and list(args) == places
 
 
 class _Recorder(TorchDispatchMode):

@@ -1,1 +1,1 @@
-"""Data sets: what they are, where their files lie, balanced subsets, label noise, and tensors ready for a network."""
+"""Data sets: what they are, where their files lie, parts, balanced subsets, label noise, tensors for networks."""

@@ -1,9 +1,10 @@
 """What each data set is and where its raw files lie. Imports no torch: a config is checked with it."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from hessketch.data.dataset import Dataset
+from hessketch.data.derived_names import derive, part_problems
 from hessketch.errors import InputError, nearest
 
 CLUSTER_EXAMPLES_PER_CLASS = 1000  # of the synthetic Gaussian clusters, in train and in test alike
@@ -24,29 +25,6 @@ _TORCHVISION_FOLDERS = {
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
 }
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """One data set. Mean and standard deviation are of pixels scaled to [0, 1], one for each channel."""
-
-    name: str
-    classes: int
-    channels: int  # 0: vectors, not images
-    side: int  # pixels of a raw image's side; the dimensions of a vector
-    train_per_class: tuple[int, ...]  # examples of each class
-    test_per_class: tuple[int, ...]
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    files: tuple[str, ...] = ()  # raw files; those of MNIST's format may end in .gz
-    download_host: str | None = None
-    download_scheme: str = "https"
-    embedded: bool = False  # needs neither files nor network
-
-    @property
-    def download_url(self) -> str:
-        """Scheme and host of the server that torchvision downloads from."""
-        return f"{self.download_scheme}://{self.download_host}"
 
 
 DATASETS: dict[str, Dataset] = {
@@ -117,9 +95,11 @@ DATASETS: dict[str, Dataset] = {
 
 
 def describe(name: str) -> Dataset:
-    """The data set of a name: one of `DATASETS`, or Gaussian clusters such as `clusters-k10-d50-s4`.
+    """The data set of a name: one of `DATASETS`, one derived from it, or Gaussian clusters as `clusters-k10-d50-s4`.
 
-    Raises InputError naming the nearest valid name.
+    Derived names are BASE[-classesA+B...][-SIDExSIDE | -greySIDExSIDE]: `cifar10-classes3+5` has these classes alone,
+    relabelled 0, 1, ... in the order given; `mnist-14x14` has images reduced by area from the raw ones;
+    `cifar10-grey16x16` their luminance, reduced. Raises InputError naming the nearest valid name.
     """
     if name in DATASETS:
         return DATASETS[name]
@@ -127,10 +107,20 @@ def describe(name: str) -> Dataset:
         classes, dimensions, _ = parse_clusters(name)
         per_class = (CLUSTER_EXAMPLES_PER_CLASS,) * classes
         return Dataset(name, classes, 0, dimensions, per_class, per_class, embedded=True)
+    base, dash, _ = name.partition("-")
+    if dash and base in DATASETS:
+        return derive(name, DATASETS[base])
     raise InputError(
-        f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}, or Gaussian clusters such as {CLUSTER_EXAMPLE}"
-        + nearest(name.lower(), [*DATASETS, CLUSTER_EXAMPLE])
+        f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}, a part of one such as mnist-classes3+5-14x14, or "
+        f"Gaussian clusters such as {CLUSTER_EXAMPLE}" + nearest(name.lower(), _names_like(name.lower()))
     )
+
+
+def _names_like(name: str) -> list[str]:
+    """Valid names to compare a wrong one with: the bases, each also with the name's own classes and side."""
+    end = re.search(r"-(?:classes|grey[0-9]|[0-9]+x).*", name)
+    derived = [dataset.name + end[0] for dataset in DATASETS.values() if end and not part_problems(dataset, end[0])]
+    return [*derived, *DATASETS, CLUSTER_EXAMPLE]
 
 
 def parse_clusters(name: str) -> tuple[int, int, float]:
@@ -163,15 +153,16 @@ def local_files(name: str, folder: str | Path) -> Path | None:
     """The folder that holds all raw files of a data set, None if a download is needed (or the set has no files).
 
     Looked for in this order: torchvision's own layout below `folder` (such as `MNIST/raw`), `folder/name`,
-    `folder` itself, and for fashion_mnist the folder of Debian's package dataset-fashion-mnist.
+    `folder` itself, and for fashion_mnist the folder of Debian's package dataset-fashion-mnist. A derived data set's
+    are those of its base.
     """
     dataset = describe(name)
     if not dataset.files:
         return None
-    folder = Path(folder)
-    candidates = [folder / _TORCHVISION_FOLDERS[name], folder / name, folder]
-    if name in _DEBIAN_FOLDERS:
-        candidates.append(_DEBIAN_FOLDERS[name])
+    folder, base = Path(folder), dataset.base
+    candidates = [folder / _TORCHVISION_FOLDERS[base], folder / base, folder]
+    if base in _DEBIAN_FOLDERS:
+        candidates.append(_DEBIAN_FOLDERS[base])
     return next((c for c in candidates if all(raw_file(c, file) for file in dataset.files)), None)
 
 

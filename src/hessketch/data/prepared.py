@@ -1,26 +1,28 @@
-"""A data set as tensors of one shape: images padded to 32x32 and kept as bytes, or vectors as they are."""
+"""A data set as tensors of one shape: images of 32x32 or reduced ones, kept as bytes, or vectors as they are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import adaptive_avg_pool2d, pad
 
 from hessketch.data.catalog import CLUSTER_EXAMPLES_PER_CLASS, Dataset, describe, parse_clusters
 from hessketch.data.clusters import gaussian_clusters
+from hessketch.data.dataset import SIDE
+from hessketch.data.derived_names import LUMINANCE
 from hessketch.data.sources import read_raw
 from hessketch.errors import InputError
 from hessketch.records import read_tensors
 
-SIDE = 32
+_AT_ONCE = 1000  # images reduced in float64 at a time: 25 MB of CIFAR
 _CLUSTER_SEED = 0  # of the clusters themselves: a name is one fixed data set, whatever a run's seed
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Both splits of a data set: images uint8 (n, channels, 32, 32) or vectors float32 (n, d); labels int64 (n,)."""
+    """Both splits of a data set: images uint8 (n, c, side, side) or vectors float32 (n, d); labels int64 (n,)."""
 
     train_images: Tensor
     train_labels: Tensor
@@ -62,10 +64,40 @@ def to_side_32(images: Tensor) -> Tensor:
     return pad(images, (before, SIDE - side - before) * 2)
 
 
-def prepare(raw: Mapping[str, tuple[Tensor, Tensor]]) -> PreparedData:
-    """Pads what `read_raw` gave to 32x32."""
-    (train_images, train_labels), (test_images, test_labels) = raw["train"], raw["test"]
-    return PreparedData(to_side_32(train_images), train_labels, to_side_32(test_images), test_labels)
+def select_classes(images: Tensor, labels: Tensor, kept: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The examples of the kept classes, in their old order, with labels 0, 1, ... in the order of `kept`."""
+    matches = labels[:, None] == torch.tensor(kept)
+    chosen = matches.any(1)
+    return images[chosen], matches[chosen].long().argmax(1)
+
+
+def reduce_images(images: Tensor, side: int, grey: bool = False) -> Tensor:
+    """uint8 images (n, c, side, side), each pixel the mean over its area of the given ones, rounded to bytes.
+
+    An area is one of adaptive average pooling: output row i covers the rows from floor(i S / side) to
+    ceil((i + 1) S / side) of S, so areas overlap where `side` does not divide S. `grey` takes the luminance
+    0.299 red + 0.587 green + 0.114 blue first, unrounded, and c is 1. Halves are rounded to the even byte.
+    """
+    weights = torch.tensor(LUMINANCE, dtype=torch.float64).mul(1000).round().view(1, -1, 1, 1)
+    parts = []
+    for part in images.split(_AT_ONCE):
+        pixels = part.double()
+        # In thousandths the sums are whole numbers, so that a half is a half, whatever the order of summation.
+        pixels = (pixels * weights).sum(1, keepdim=True) if grey else pixels * 1000
+        parts.append(adaptive_avg_pool2d(pixels, side).div_(1000).round_().to(torch.uint8))
+    return torch.cat(parts)
+
+
+def prepare(raw: Mapping[str, tuple[Tensor, Tensor]], dataset: Dataset) -> PreparedData:
+    """What `read_raw` gave, brought to 32x32; of a derived data set its classes, at the side that its name asks for."""
+    side = dataset.reduced_side
+    tensors = []
+    for split in ("train", "test"):
+        images, labels = raw[split]
+        if dataset.kept_classes:
+            images, labels = select_classes(images, labels, dataset.kept_classes)
+        tensors += [reduce_images(images, side, dataset.grey) if side else to_side_32(images), labels]
+    return PreparedData(*tensors)
 
 
 def prepare_dataset(name: str, folder: str | Path, download: bool = False) -> PreparedData:
@@ -73,8 +105,9 @@ def prepare_dataset(name: str, folder: str | Path, download: bool = False) -> Pr
 
     Raises InputError for an unknown name and for files that are missing or damaged.
     """
-    if describe(name).channels:
-        return prepare(read_raw(name, folder, download))
+    dataset = describe(name)
+    if dataset.channels:
+        return prepare(read_raw(name, folder, download), dataset)
     size = (*parse_clusters(name), CLUSTER_EXAMPLES_PER_CLASS, _CLUSTER_SEED)
     return PreparedData(*gaussian_clusters(*size, "train"), *gaussian_clusters(*size, "test"))
 

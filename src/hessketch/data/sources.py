@@ -28,11 +28,13 @@ _UNREADABLE = (OSError, EOFError, zlib.error, AssertionError, ValueError, TypeEr
 def read_raw(name: str, folder: str | Path, download: bool = False) -> Raw:
     """`train` and `test`, each with images (n, channels, side, side) uint8 and labels (n,) int64.
 
+    Of a derived data set these are its base's: `prepared` takes the part.
     Takes the files that `local_files` finds. If there are none and `download` is set, torchvision downloads them
     into `folder`, in its own layout. `digits` comes with scikit-learn. Nothing is written without a download.
     Raises InputError for an unknown name, missing, damaged or foreign files, and a download that fails.
     """
-    dataset = describe(name)
+    dataset = describe(describe(name).base)
+    name = dataset.name
     if name == "digits":
         return _check(_read_digits(dataset), dataset, "scikit-learn's digits")
     if name not in _READER_CLASSES:

@@ -134,7 +134,7 @@ def _one_by_one(
             part = loss(outputs, targets).sum() / len(indices)
             slope += torch.autograd.grad(part, leaf)[0]
             theta = theta.detach()
-            value, hits = value + part.detach(), hits + correct(outputs.detach(), targets).sum()
+            value, hits = value + part.detach(), hits + correct(outputs.detach(), targets, loss).sum()
         first = first or (value, hits)
         theta = theta - settings.learning_rate * (slope + settings.weight_decay * theta)
     return LocalUpdates(
@@ -162,7 +162,7 @@ def _side_by_side(
     def weighted_loss(theta: Tensor, own: Buffers, inputs: Tensor, targets: Tensor, weights: Tensor):
         own = {name: buffer.clone() for name, buffer in own.items()}  # batch norm may write into these
         outputs = network(theta, own, inputs)
-        return (loss(outputs, targets) * weights).sum(), (own, correct(outputs, targets))
+        return (loss(outputs, targets) * weights).sum(), (own, correct(outputs, targets, loss))
 
     slopes = vmap(grad_and_value(weighted_loss, has_aux=True))
     theta = start.expand(len(clients), -1)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +14,10 @@ import torch
 from torch import distributed
 
 from hessketch.checkpoints import Architecture, save_model
-from hessketch.curvature.losses import evaluation, loss_function, mean_loss_and_accuracy
+from hessketch.curvature.losses import evaluation, loss_function, mean_loss_and_accuracy, outputs_of
 from hessketch.data.examples import Examples
 from hessketch.data.of_run import subset_seed
 from hessketch.errors import InputError, NotFiniteError
-from hessketch.federated.checkpoints import Checkpoint, read_checkpoints, write_checkpoints
 from hessketch.federated.methods.registry import build_method
 from hessketch.federated.partition import partition, partition_seed
 from hessketch.federated.record import record_of, summary
@@ -29,11 +27,13 @@ from hessketch.federated.simulation import DIVERGED, Simulation
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest
-from hessketch.records import read_record, write_record, write_table
+from hessketch.publishing import publish, waiting_record
+from hessketch.records import write_record, write_table
 from hessketch.runs import Run
 from hessketch.schedules import is_due
 from hessketch.seeds import derive_seed
 from hessketch.trainers import Trainer
+from hessketch.trajectories import Checkpoint, read_trajectory, write_trajectory
 
 FILES = ("model.safetensors", "rounds.parquet", "checkpoints.safetensors", "record.json")
 _EVALUATIONS = 20
@@ -117,7 +117,7 @@ def federate_runs(
         folder = output_of(run) / "partial"
         of_run = replace(settings, learning_rate=run.learning_rate)
         identity = _identity(run, of_run, checkpoint_rounds, checkpoint_losses)
-        record = _finished(folder, identity) if group is None else None
+        record = waiting_record(folder, FILES, identity) if group is None else None
         if record is None:
             train, test = (examples.to(device) for examples in examples_of(run))
             training = _begin(run, train, of_run, folder, identity, group)
@@ -136,7 +136,7 @@ def federate_runs(
         progress.say(summary(record))
         records.append(record)
     for run in runs if writes else ():
-        _publish(output_of(run))
+        publish(output_of(run), FILES)
     return records
 
 
@@ -144,14 +144,6 @@ def _identity(run: Run, settings: FederatedSettings, rounds: Sequence[int], loss
     """Text that two trainings share only if one may continue the other, or stand for it."""
     task = {"run": run.path, "settings": asdict(settings), "rounds": list(rounds), "losses": list(losses)}
     return hashlib.sha256(json.dumps({**task, "code": code_digest()}, sort_keys=True).encode()).hexdigest()
-
-
-def _finished(folder: Path, identity: str) -> dict | None:
-    """The record of a run that an interrupted call had finished."""
-    if not all((folder / name).is_file() for name in FILES):
-        return None
-    record = read_record(folder / "record.json")
-    return record if record.get("task") == identity else None
 
 
 def _begin(
@@ -164,7 +156,8 @@ def _begin(
 ) -> _Training:
     watch = Stopwatch()
     seeds, device = seeds_of(run), train.inputs.device
-    architecture = Architecture(run.network, tuple(train.inputs.shape[1:]), train.classes, run.width, run.norm)
+    outputs = outputs_of(run.loss, train.classes)
+    architecture = Architecture(run.network, tuple(train.inputs.shape[1:]), outputs, run.width, run.norm)
     model = network_of(architecture, seeds["initialisation"]).to(device)
     dimension = sum(parameter.numel() for parameter in model.parameters())
     trainer = Trainer.parse(run.trainer)
@@ -199,7 +192,7 @@ def _resume(training: _Training) -> None:
 
 def _kept(path: Path) -> list[Checkpoint]:
     try:
-        return read_checkpoints(path)[1] if path.is_file() else []
+        return read_trajectory(path)[1] if path.is_file() else []
     except InputError:  # damaged
         return []
 
@@ -275,7 +268,7 @@ def _keep(
     # A copy: one round may reach several losses, and tensors of a file may not share their memory.
     training.checkpoints.append((facts, {name: tensor.clone() for name, tensor in state.items()}))
     if math.isfinite(save_every):
-        write_checkpoints(training.folder / "checkpoints.safetensors", training.architecture, training.checkpoints)
+        write_trajectory(training.folder / "checkpoints.safetensors", training.architecture, training.checkpoints)
 
 
 def _finish(training: _Training, train: Examples, test: Examples, writes: bool) -> dict:
@@ -293,7 +286,7 @@ def _finish(training: _Training, train: Examples, test: Examples, writes: bool) 
     if not writes:
         return record
     folder, run = training.folder, training.run
-    write_checkpoints(folder / "checkpoints.safetensors", training.architecture, training.checkpoints)
+    write_trajectory(folder / "checkpoints.safetensors", training.architecture, training.checkpoints)
     save_model(
         training.simulation.model,
         training.architecture,
@@ -307,12 +300,3 @@ def _finish(training: _Training, train: Examples, test: Examples, writes: bool) 
     write_record(record, folder / "record.json")
     (folder / "resume.safetensors").unlink(missing_ok=True)
     return record
-
-
-def _publish(output: Path) -> None:
-    """Puts a finished run's files in their place, the record last."""
-    partial = output / "partial"
-    if partial.is_dir():
-        for name in FILES:
-            os.replace(partial / name, output / name)
-        shutil.rmtree(partial, ignore_errors=True)

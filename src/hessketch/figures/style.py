@@ -16,6 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from hessketch.data.catalog import describe
 from hessketch.errors import InputError
 from hessketch.records import write_atomically
 
@@ -138,8 +139,28 @@ def wrapped_grid(count: int, columns: int = 2, panel: tuple[float, float] = PANE
 
 
 def dataset_name(dataset: str) -> str:
-    """Display name of a data set."""
-    return DATASETS.get(dataset, dataset)
+    """Display name of a data set: `CIFAR10, classes 3 and 5`, `MNIST, 14x14`, `2 clusters in 50 dimensions`."""
+    try:
+        described = describe(dataset)
+    except InputError:  # a name of one's own
+        return dataset
+    if not described.channels:
+        return f"{described.classes} clusters in {described.side} dimensions"
+    parts = [DATASETS.get(described.base, described.base)]
+    if described.kept_classes:
+        *first, last = map(str, described.kept_classes)
+        parts.append(f"classes {', '.join(first)} and {last}")
+    if described.reduced_side:
+        parts.append(f"{'grey ' * described.grey}{described.reduced_side}x{described.reduced_side}")
+    return ", ".join(parts)
+
+
+def message(text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    with mpl.rc_context(SETTINGS):
+        figure = new_figure(5.0, 1.5)
+        figure.text(0.5, 0.5, textwrap.fill(text, 70), ha="center", va="center", fontsize=8)
+    return figure
 
 
 def ordered(datasets: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ import pandas
 import torch
 
 from hessketch.checkpoints import Architecture, parameter_order, save_model
-from hessketch.curvature.losses import evaluation, loss_function
+from hessketch.curvature.losses import evaluation, loss_function, outputs_of
 from hessketch.data.examples import Examples
 from hessketch.data.of_run import subset_seed
 from hessketch.errors import InputError
@@ -58,9 +58,8 @@ def train_run(
     progress = progress or Progress(run.path)
     watch = Stopwatch()
     train_examples, test_examples = train_examples.to(device), test_examples.to(device)
-    architecture = Architecture(
-        run.network, tuple(train_examples.inputs.shape[1:]), train_examples.classes, run.width, run.norm
-    )
+    outputs = outputs_of(run.loss, train_examples.classes)
+    architecture = Architecture(run.network, tuple(train_examples.inputs.shape[1:]), outputs, run.width, run.norm)
     seed = derive_seed(run.seed, run.path, "initialisation")
     model = network_of(architecture, seed).to(device)
     output.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,7 @@ def _train_epoch(
         batch_loss.backward()
         optimizer.step()
         losses.append(batch_loss.detach())
-        hits.append(correct(outputs.detach(), targets).sum())
+        hits.append(correct(outputs.detach(), targets, loss).sum())
     means = torch.stack(losses).double().cpu()  # one synchronisation an epoch, not one a step
     bad = (~torch.isfinite(means)).nonzero()
     if len(bad):

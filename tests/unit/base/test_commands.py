@@ -93,7 +93,7 @@ def test_what_a_user_may_get_wrong_is_said_without_a_traceback(run_folder, tmp_p
         capsys, "spectrum", "--output", out, "--dataset", "clusters-k10-d5-s3", "--checkpoint", good
     )
     clusters = "clusters-k3-d1024-s3"
-    assert "tells 10 classes" in error(capsys, "spectrum", "--output", out, "--dataset", clusters, "--checkpoint", good)
+    assert "has 10 outputs" in error(capsys, "spectrum", "--output", out, "--dataset", clusters, "--checkpoint", good)
     assert "the word classes" in error(capsys, *spectrum, "--checkpoint", good, "--deflation-rank", "some")
     assert "nearest valid name: digits" in error(
         capsys, "train", "--dataset", "digitz", "--network", "mlp", "--output", out

@@ -7,11 +7,11 @@ from dataclasses import fields
 import pytest
 
 from hessketch.__main__ import main, parser
-from hessketch.federated.checkpoints import read_checkpoints
 from hessketch.federated.job import FILES
 from hessketch.federated.settings import FederatedSettings
 from hessketch.records import read_record, read_table, read_tensors
 from hessketch.trainers import FEDERATED
+from hessketch.trajectories import read_trajectory
 
 DATA = ["--dataset", "digits", "--examples-per-class", "6", "--device", "cpu", "--seed", "3"]
 NETWORK = ["--network", "mlp", "--norm", "batch", "--width", "0.03"]
@@ -39,7 +39,7 @@ def test_it_writes_weights_rounds_checkpoints_and_a_record_and_says_where(run_fo
     assert (record["status"], record["n"], record["clients"], record["rounds"]) == ("finished", 60, 7, 6)
     rounds = read_table(run_folder / "rounds.parquet")
     assert rounds["train_loss"].iloc[-1] < rounds["train_loss"].iloc[0]
-    _, kept = read_checkpoints(run_folder / "checkpoints.safetensors")
+    _, kept = read_trajectory(run_folder / "checkpoints.safetensors")
     assert [facts["round"] for facts, _ in kept if facts["kind"] == "round"] == [2, 6]
     assert all(facts["target_loss"] == 2 for facts, _ in kept if facts["kind"] == "loss")
     federate(tmp_path, "--method", "uncompressed", "--participation", "0.3")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hessketch.errors import InputError
 from hessketch.runs import Run
-from hessketch.trainers import FEDERATED, NAMED, SGD, Trainer
+from hessketch.trainers import FEDERATED, FULL_BATCH, NAMED, SGD, Trainer
 
 REDUCED = ("count_sketch", "top_r", "fetch_sgd")
 trainers = st.sampled_from([Trainer("sgd"), Trainer("uncompressed")]) | st.builds(
@@ -71,7 +71,7 @@ def test_every_method_has_its_names():
     [
         (
             "top-r-x10",
-            "'top-r-x10' is no trainer; allowed: sgd, uncompressed, or METHOD-x.*; nearest valid name: top_r$",
+            "'top-r-x10' is no trainer; allowed: sgd, .*, or METHOD-x.*; nearest valid name: top_r$",
         ),
         ("countsketch_ef-x10", "nearest valid name: count_sketch_ef$"),
         ("sgdd", "nearest valid name: sgd$"),
@@ -80,7 +80,10 @@ def test_every_method_has_its_names():
         ("top_r", "top_r without a reduction; write for example top_r-x10"),
         ("fetch_sgd_ef", "fetch_sgd_ef without a reduction; write for example fetch_sgd_ef-x10"),
         ("top_r-x", "'top_r-x': its reduction '' is no number"),
-        ("top_r-xten", "'top_r-xten': its reduction 'ten' is no number; allowed: sgd, uncompressed, or METHOD-x"),
+        (
+            "top_r-xten",
+            "'top_r-xten': its reduction 'ten' is no number; allowed: sgd, .*, or METHOD-x",
+        ),
         ("top_r-x0.5", "top_r with a reduction of 0.5; allowed: finite and at least 1"),
         ("top_r-x-5", "reduction of -5; allowed"),
         ("top_r-xnan", "reduction of nan; allowed"),
@@ -110,3 +113,22 @@ def test_neither_torch_nor_pandas_is_imported(module):
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("size", "label"), [(50, "sgd-b50"), (1, "sgd-b1"), (FULL_BATCH, "sgd-full")])
+def test_sgd_names_its_mini_batches(size, label):
+    trainer = Trainer("sgd", batch_size=size)
+    assert trainer.label == label
+    assert Trainer.parse(label) == trainer
+    assert not trainer.federated
+
+
+@pytest.mark.parametrize("label", ["sgd-b0", "sgd-b-3", "sgd-b", "sgd-full2", "uncompressed-b5"])
+def test_a_batch_size_that_is_none_is_refused(label):
+    with pytest.raises(InputError, match="sgd-bEXAMPLES"):
+        Trainer.parse(label)
+
+
+def test_a_batch_size_belongs_to_sgd():
+    with pytest.raises(InputError, match="top_r with mini-batches of 5"):
+        Trainer("top_r", reduction=10, batch_size=5)

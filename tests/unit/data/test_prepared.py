@@ -60,7 +60,7 @@ def test_other_sides_are_padded_alike_on_both_sides_and_keep_every_pixel(side, c
 def test_the_border_is_black_before_normalisation():
     dataset = DATASETS["mnist"]
     raw = {split: (random_images(2, 1, 28, 28), torch.tensor([0, 1])) for split in ("train", "test")}
-    normalised = normalise(prepare(raw).train_images, dataset)
+    normalised = normalise(prepare(raw, dataset).train_images, dataset)
     assert normalised[:, :, 0].unique().item() == pytest.approx(-0.1307 / 0.3081)
     assert (normalised[..., 2:30, 2:30] > -0.1307 / 0.3081).all()
 

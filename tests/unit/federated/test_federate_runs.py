@@ -11,7 +11,6 @@ from hessketch.checkpoints import Architecture, read_architecture
 from hessketch.curvature.losses import cross_entropy, mean_loss_and_accuracy
 from hessketch.errors import InputError
 from hessketch.federated import job
-from hessketch.federated.checkpoints import read_checkpoints
 from hessketch.federated.job import COLUMNS, FILES, federate_runs, seeds_of
 from hessketch.federated.settings import FederatedSettings
 from hessketch.federated.simulation import Simulation
@@ -19,6 +18,7 @@ from hessketch.networks.registry import build_network
 from hessketch.progress import Progress
 from hessketch.records import read_metadata, read_record, read_table, read_tensors
 from hessketch.runs import Run
+from hessketch.trajectories import read_trajectory
 
 RUN = Run("digits", 0.0, 8, "mlp", "none", 0.02, "cross_entropy", "count_sketch-x3", 0.3, 0)
 SETTINGS = FederatedSettings(clients=5, rounds=8, local_steps=2)
@@ -43,7 +43,7 @@ def results(folder, run=RUN):
     return (
         read_tensors(output / "model.safetensors")[0],
         read_table(output / "rounds.parquet").drop(columns="seconds"),
-        read_checkpoints(output / "checkpoints.safetensors"),
+        read_trajectory(output / "checkpoints.safetensors"),
     )
 
 
@@ -173,7 +173,7 @@ def test_each_run_has_its_own_rate_and_first_losses_agree_between_methods(tmp_pa
 def test_weights_kept_by_rounds_are_those_of_a_run_that_stops_there(tmp_path, norm):
     run = replace(RUN, norm=norm)
     federate(tmp_path / "whole", [run], checkpoint_rounds=[3, 8])
-    architecture, kept = read_checkpoints(place(tmp_path / "whole", run) / "checkpoints.safetensors")
+    architecture, kept = read_trajectory(place(tmp_path / "whole", run) / "checkpoints.safetensors")
     assert architecture == Architecture("mlp", (1, 4, 4), 3, 0.02, norm)
     (third, state), (last, final) = kept
     (short,) = federate(tmp_path / "short", [run], replace(SETTINGS, rounds=3))
@@ -190,7 +190,7 @@ def test_weights_kept_by_losses_are_the_first_at_or_below_each_and_none_where_it
     assert losses == sorted(losses, reverse=True)
     targets = [1e-9, (losses[3] + losses[2]) / 2, losses[0] + 1, losses[5], losses[8]]
     federate(tmp_path / "kept", [run], checkpoint_losses=targets)
-    _, kept = read_checkpoints(place(tmp_path / "kept", run) / "checkpoints.safetensors")
+    _, kept = read_trajectory(place(tmp_path / "kept", run) / "checkpoints.safetensors")
     expected = [(targets[2], 0), (targets[1], 3), (targets[3], 5), (targets[4], 8)]
     for (facts, state), (target, done) in zip(kept, expected, strict=True):
         assert facts == {"kind": "loss", "round": done, "train_loss": losses[done], "target_loss": target}
@@ -400,7 +400,7 @@ def test_states_are_saved_no_more_often_than_asked(tmp_path, monkeypatch):
 def test_one_round_may_reach_several_losses(tmp_path):
     run = replace(RUN, trainer="uncompressed")
     federate(tmp_path, [run], checkpoint_losses=[50.0, 40.0, 50.0])
-    _, kept = read_checkpoints(place(tmp_path, run) / "checkpoints.safetensors")
+    _, kept = read_trajectory(place(tmp_path, run) / "checkpoints.safetensors")
     assert [(facts["target_loss"], facts["round"]) for facts, _ in kept] == [(50.0, 0), (40.0, 0)]
     assert_same_weights(kept[0][1], kept[1][1])
 

@@ -1,0 +1,220 @@
+"""SGD that is followed step by step: weights kept at chosen steps, with loss and accuracy over all examples."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hessketch.curvature.losses import evaluation, loss_function
+from hessketch.data.examples import Examples
+from hessketch.described import described, require_allowed
+from hessketch.errors import InputError, NotFiniteError
+from hessketch.networks.layers import has_batch_norm
+from hessketch.schedules import decayed, is_due
+from hessketch.trainers import FULL_BATCH
+from hessketch.training.resume import load_state, save_state
+from hessketch.training.sgd import epoch_batches
+
+_EVALUATION_BATCH = 1000
+_EVALUATIONS = 50
+
+
+@dataclass(frozen=True)
+class TrajectorySettings:
+    """Settings of one followed training: plain SGD with a fixed step unless more is asked for."""
+
+    learning_rate: float = described(0.1, "learning rate")
+    steps: int = described(1000, "steps of SGD")
+    batch_size: int = described(FULL_BATCH, "examples in a step; 0 for all")
+    momentum: float = described(0.0, "momentum, in [0, 1)")
+    weight_decay: float = described(0.0, "weight decay added to the gradient")
+    decay_factor: float = described(1.0, "the rate is multiplied by this at 1/3 and 2/3 of the steps")
+
+    def __post_init__(self) -> None:
+        """Raises InputError for values that no training could use."""
+        rules = {
+            "learning_rate": (0 < self.learning_rate < math.inf, "a number above 0"),
+            "steps": (self.steps >= 1, "a whole number of at least 1"),
+            "batch_size": (self.batch_size >= 0, "a whole number of at least 1, or 0 for all examples"),
+            "momentum": (0 <= self.momentum < 1, "a number in [0, 1)"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "a number of at least 0"),
+            "decay_factor": (0 < self.decay_factor <= 1, "a number in (0, 1]"),
+        }
+        require_allowed(self, rules)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a followed training ended with; the model itself holds the final (or last finite) weights."""
+
+    history: list[dict]  # facts of a trajectory, with learning_rate and seconds; the first row is step 0
+    status: str  # "finished" or "diverged"
+    diverged_at: str | None  # "step 17"
+    resumed_from_step: int  # 0 when trained in one go
+
+
+def steps_of_epochs(epochs: int, examples: int, batch_size: int) -> int:
+    """Steps in so many passes over the examples, as `follow` takes them."""
+    return epochs * _steps_of_one(examples, batch_size)
+
+
+def _steps_of_one(examples: int, batch_size: int) -> int:
+    return len(epoch_batches(examples, batch_size or examples, 0, 0))
+
+
+def _epochs(step: int, examples: int, settings: TrajectorySettings) -> float:
+    """Examples seen over examples; the last batch of an epoch may be smaller than others, or larger by one."""
+    whole, begun = divmod(step, _steps_of_one(examples, settings.batch_size))
+    return whole + begun * settings.batch_size / examples
+
+
+def follow(
+    model: nn.Module,
+    loss: str,
+    train: Examples,
+    test: Examples,
+    settings: TrajectorySettings,
+    seed: int,
+    *,
+    keep_at: Sequence[int],
+    keep: Callable[[Mapping[str, Any]], None],
+    identity: Mapping[str, Any] | None = None,
+    resume_file: Path | None = None,
+    save_every_seconds: float = 30.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Followed:
+    """Trains `model` in place; `keep(facts)` is called at each step of `keep_at` (0: before the first).
+
+    `seed` fixes the order of the mini-batches. Loss and accuracy are taken over all examples in eval mode at the kept
+    steps, at 50 steps spread evenly and at the last. With `resume_file` the state is saved at such steps, every
+    `save_every_seconds`, and a training with the same settings and `identity` continues from it (steps that were kept
+    before are not kept again); the caller deletes it when done. A loss or weight that is not finite stops the training
+    with status "diverged", the step named, and the model gets back its weights of the last such step.
+
+    Raises InputError for steps to keep beyond the last, and for batches that the examples or batch norm do not allow;
+    NotFiniteError where the loss of the untrained network is not finite.
+    """
+    _require_sound(model, train, settings, keep_at)
+    loss_of = loss_function(loss)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+    same = {
+        **asdict(settings),
+        "loss": loss,
+        "seed": seed,
+        "examples": [len(train), len(test)],
+        "kept": sorted(keep_at),
+        **(identity or {}),
+    }
+    history = load_state(resume_file, model, optimizer, same) if resume_file else []
+    resumed_from = history[-1]["step"] if history else 0
+    splits = {name: part.batches(_EVALUATION_BATCH) for name, part in (("train", train), ("test", test))}
+    of_epoch = _steps_of_one(len(train), settings.batch_size)
+
+    def evaluate(step: int, start: float) -> None:
+        rate = decayed(settings.learning_rate, settings.decay_factor, max(step - 1, 0), settings.steps)
+        facts = {"step": step, "epoch": _epochs(step, len(train), settings), **evaluation(model, loss_of, **splits)}
+        _require_finite_losses(facts)
+        history.append({**facts, "learning_rate": rate, "seconds": time.perf_counter() - start})
+        if step in keep_at:
+            keep(facts)
+
+    if not history:
+        evaluate(0, time.perf_counter())
+    last_saved = start = time.monotonic()
+    pending: list[Tensor] = []
+    last_finite = _copy(model)
+    start = time.perf_counter()
+    for step, indices in _batches(len(train), settings, seed, of_epoch, resumed_from):
+        pending.append(_take_step(model, loss_of, optimizer, train, indices, settings, step))
+        if step + 1 in keep_at or is_due(step, settings.steps, _EVALUATIONS):
+            try:
+                _require_finite(model, pending, step)
+                evaluate(step + 1, start)
+            except NotFiniteError as error:
+                model.load_state_dict(last_finite)
+                model.eval()
+                return Followed(history, "diverged", str(error), resumed_from)
+            pending, last_finite, start = [], _copy(model), time.perf_counter()
+            if resume_file is not None and time.monotonic() - last_saved >= save_every_seconds:
+                save_state(resume_file, model, optimizer, history, same)
+                last_saved = time.monotonic()
+            if progress is not None:
+                progress(step + 1, settings.steps)
+    model.eval()
+    return Followed(history, "finished", None, resumed_from)
+
+
+def _require_sound(model: nn.Module, train: Examples, settings: TrajectorySettings, keep_at: Sequence[int]) -> None:
+    beyond = [step for step in keep_at if not 0 <= step <= settings.steps]
+    if beyond:
+        raise InputError(f"weights of step {beyond[0]} asked for; allowed: steps 0 to {settings.steps}")
+    if settings.batch_size > len(train):
+        raise InputError(
+            f"mini-batches of {settings.batch_size} asked for, {len(train)} training examples given; allowed: at most "
+            "so many, or 0 for all"
+        )
+    if has_batch_norm(model) and (settings.batch_size or len(train)) == 1:
+        raise InputError("batch_size: 1 given; allowed with batch norm: at least 2 (one example has no variance)")
+
+
+def _batches(
+    examples: int, settings: TrajectorySettings, seed: int, of_epoch: int, first: int
+) -> Iterator[tuple[int, Tensor | None]]:
+    """(step, indices) from step `first` on; None for all examples. The order follows from seed and epoch alone."""
+    whole = settings.batch_size in (FULL_BATCH, examples)
+    for epoch in count(first // of_epoch):
+        batches = [None] if whole else epoch_batches(examples, settings.batch_size, seed, epoch)
+        for place, indices in enumerate(batches):
+            step = epoch * of_epoch + place
+            if step >= settings.steps:
+                return
+            if step >= first:
+                yield step, indices
+
+
+def _take_step(model, loss, optimizer, train: Examples, indices: Tensor | None, settings, step: int) -> Tensor:
+    """One step; the loss of its mini-batch, still on the device."""
+    for group in optimizer.param_groups:
+        group["lr"] = decayed(settings.learning_rate, settings.decay_factor, step, settings.steps)
+    model.train()
+    inputs, targets = train.inputs, train.targets
+    if indices is not None:
+        indices = indices.to(inputs.device)
+        inputs, targets = inputs[indices], targets[indices]
+    optimizer.zero_grad(set_to_none=True)
+    value = loss(model(inputs), targets).mean()
+    value.backward()
+    optimizer.step()
+    return value.detach()
+
+
+def _require_finite(model: nn.Module, losses: list[Tensor], step: int) -> None:
+    """Raises NotFiniteError naming the first of the last steps whose loss or weights are not finite."""
+    values = torch.stack(losses).cpu()  # one synchronisation for many steps
+    bad = (~torch.isfinite(values)).nonzero()
+    if len(bad):
+        raise NotFiniteError(f"step {step + 2 - len(losses) + int(bad[0])}")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
+        raise NotFiniteError(f"step {step + 1}")
+
+
+def _require_finite_losses(facts: Mapping[str, Any]) -> None:
+    """Raises NotFiniteError naming the step: finite weights may be so large that the losses are not."""
+    if not math.isfinite(facts["train_loss"] + facts["test_loss"]):
+        where = "" if facts["step"] else ": the untrained network's loss is not finite; look for NaN among the examples"
+        raise NotFiniteError(f"step {facts['step']}{where}")
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -1,0 +1,363 @@
+"""Predictor Hessians of small networks against dense float64 ones; tables, resuming and errors."""
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.func import hessian as dense_hessian
+
+from hessketch.checkpoints import Architecture
+from hessketch.curvature import predictor_spectra as module
+from hessketch.curvature.losses import loss_function
+from hessketch.curvature.predictor_estimators import spectra_of_example
+from hessketch.curvature.predictor_settings import PredictorSettings
+from hessketch.curvature.predictor_spectra import (
+    DENSITY,
+    KAPPA,
+    SPECTRUM,
+    Training,
+    checkpoints_at_epochs,
+    checkpoints_of_rounds,
+    networks_of,
+    predictor_spectra,
+)
+from hessketch.data.examples import Examples
+from hessketch.errors import InputError, NotFiniteError
+from hessketch.networks.registry import build_network
+from hessketch.records import read_record, read_table
+
+COLUMNS = {"dataset": "clusters", "seed": 0, "error_feedback": False, "reduction": float("nan")}
+EXACT = PredictorSettings(
+    lanczos_steps=400, start_vectors=20, fast_steps=400, fast_start_vectors=1, grid_points=400, top=3
+)
+SHORT = PredictorSettings(lanczos_steps=30, start_vectors=3, fast_steps=30)
+QUICK = PredictorSettings(lanczos_steps=12, start_vectors=2, fast_steps=12, grid_points=64, top=2)
+CASES = [(1, "binary_cross_entropy"), (1, "mean_squared_error"), (1, "sigmoid_squared_error"), (10, "cross_entropy")]
+
+
+def network(outputs, seed=0):
+    """One hidden layer of smooth units: p is 113 with one output, 194 with ten."""
+    generator = torch.Generator().manual_seed(seed)
+    model = nn.Sequential(nn.Linear(12, 8), nn.GELU(), nn.Linear(8, outputs))
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) / 2
+    return model.eval()
+
+
+def example(outputs, seed=1):
+    inputs = torch.randn(1, 12, generator=torch.Generator().manual_seed(seed))
+    return inputs, torch.tensor([1 if outputs == 1 else 7])
+
+
+def dense(model, loss, inputs, targets):
+    """Eigenvalues of sum_k (dl/df_k) d2 f_k in float64, and the slope (outputs,)."""
+    double = nn.Sequential(*model).double()
+    parameters = {name: value.detach() for name, value in double.named_parameters()}
+    sizes = [value.numel() for value in parameters.values()]
+
+    def outputs(flat):
+        pieces = zip(parameters, flat.split(sizes), strict=True)
+        full = {name: piece.view_as(parameters[name]) for name, piece in pieces}
+        return functional_call(double, full, inputs.double())
+
+    at = torch.cat([value.flatten() for value in parameters.values()])
+    slope = torch.func.grad(lambda f: loss_function(loss)(f, targets).sum())(outputs(at))
+    found = dense_hessian(lambda flat: (outputs(flat) * slope).sum())(at)
+    return np.linalg.eigvalsh(found.numpy()), slope[0].numpy()
+
+
+def kappa_of(eigenvalues):
+    return np.abs(eigenvalues).sum() / np.abs(eigenvalues).max()
+
+
+def found_of(model, loss, inputs, targets, settings=EXACT, seed=3):
+    return spectra_of_example(model, loss, inputs, targets, settings, seed)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss", "dtype"),
+    [*[(*case, torch.float32) for case in CASES], *[(*case, torch.float64) for case in (CASES[0], CASES[-1])]],
+)
+def test_both_estimators_find_the_kappa_of_the_dense_predictor_hessian(outputs, loss, dtype):
+    model, (inputs, targets) = network(outputs), example(outputs)
+    eigenvalues, slope = dense(network(outputs), loss, inputs, targets)
+    found = found_of(model.to(dtype), loss, inputs.to(dtype), targets)
+    paper, fast = found.rows["paper"], found.rows["fast"]
+    accuracy = 1e-4 if dtype is torch.float32 else 1e-9
+    expected = {
+        "largest_eigenvalue": eigenvalues.max(),
+        "smallest_eigenvalue": eigenvalues.min(),
+        "largest_magnitude": np.abs(eigenvalues).max(),
+    }
+    for row in (paper, fast):
+        for name, value in expected.items():
+            assert row[name] == pytest.approx(value, rel=accuracy), name
+    assert fast["kappa"] == pytest.approx(kappa_of(eigenvalues), rel=accuracy)
+    assert fast["absolute_sum"] == pytest.approx(np.abs(eigenvalues).sum(), rel=accuracy)
+    assert 0 < paper["kappa_standard_error"] < 0.15 * paper["kappa"]
+    assert abs(paper["kappa"] - kappa_of(eigenvalues)) < 4 * paper["kappa_standard_error"]
+    assert paper["kappa_lower"] == pytest.approx(paper["kappa"], rel=1e-3)  # as many steps as there are eigenvalues
+    assert paper["slope"] == pytest.approx(slope[0] if outputs == 1 else np.nan, rel=1e-4, nan_ok=True)
+    assert found.record["outputs"] == outputs and found.record["p"] == len(eigenvalues)
+
+
+def test_kappa_does_not_depend_on_the_scale_or_the_sign_of_the_slope():
+    model, (inputs, _) = network(1), example(1)
+    rows = [
+        found_of(model, loss, inputs, torch.tensor([target]), SHORT).rows
+        for loss in ("binary_cross_entropy", "mean_squared_error", "sigmoid_squared_error")
+        for target in (0, 1)
+    ]
+    slopes = [row["paper"]["slope"] for row in rows]
+    assert min(slopes) < 0 < max(slopes) and max(map(abs, slopes)) > 3 * min(map(abs, slopes))
+    for estimator, name in [
+        ("paper", "kappa"),
+        ("fast", "kappa"),
+        ("paper", "kappa_smoothed"),
+        ("paper", "kappa_floor"),
+    ]:
+        values = [row[estimator][name] for row in rows]
+        assert values == pytest.approx([values[0]] * len(rows), rel=1e-3), name
+
+
+def test_the_smoothed_sum_is_that_of_the_hessian_without_its_slope():
+    """The authors' kernel on the exact eigenvalues of d2 f, of which each start vector sees its own weights."""
+    model, (inputs, targets) = network(1), example(1)
+    eigenvalues, slope = dense(network(1), "binary_cross_entropy", inputs, targets)
+    row = found_of(model, "binary_cross_entropy", inputs, targets).rows["paper"]
+    theirs = eigenvalues / abs(slope[0])
+    sigma = np.sqrt(1e-5 * max(1, np.ptp(theirs) + 0.02))
+    assert row["kappa_floor"] == pytest.approx(
+        len(theirs) * sigma * np.sqrt(2 / np.pi) / np.abs(theirs).max(), rel=1e-3
+    )
+    # |x| smoothed by the kernel, summed: what the quadrature estimates but for the grid's ends.
+    folded = [np.abs(x + sigma * np.linspace(-8, 8, 4001)) for x in theirs]
+    weights = np.exp(-(np.linspace(-8, 8, 4001) ** 2) / 2)
+    expected = sum(f @ weights for f in folded) / weights.sum() / np.abs(theirs).max()
+    assert abs(row["kappa_smoothed"] - expected) < 4 * row["kappa_standard_error"] + 0.01 * expected
+    assert expected > kappa_of(eigenvalues) + 0.3 * row["kappa_floor"]
+
+
+@pytest.mark.parametrize(("outputs", "loss"), [CASES[0], CASES[-1]])
+def test_densities_are_in_units_of_the_predictor_hessian_and_hold_all_mass(outputs, loss):
+    model, (inputs, targets) = network(outputs), example(outputs)
+    eigenvalues, slope = dense(network(outputs), loss, inputs, targets)
+    unit = abs(slope[0]) if outputs == 1 else 1.0
+    found = found_of(model, loss, inputs, targets, PredictorSettings(lanczos_steps=60, grid_points=4096))
+    for name, density in found.densities.items():
+        spacing = density.eigenvalues[1] - density.eigenvalues[0]
+        assert density.density.sum() * spacing == pytest.approx(1, rel=1e-4), name
+        assert density.eigenvalues[0] < eigenvalues.min() and density.eigenvalues[-1] > eigenvalues.max()
+    sigma = np.sqrt(1e-5 * max(1, np.ptp(eigenvalues / unit) + 0.02)) * unit
+    assert found.densities["paper"].broadening == pytest.approx(sigma, rel=1e-3)
+    near_zero = np.abs(found.densities["paper"].eigenvalues) < 3 * sigma
+    share = found.densities["paper"].density[near_zero].sum() * np.diff(found.densities["paper"].eigenvalues)[0]
+    assert share == pytest.approx(np.mean(np.abs(eigenvalues) < 2 * sigma), abs=0.15)
+
+
+@pytest.mark.parametrize("cause", ["dead units", "slope of zero"])
+def test_a_predictor_hessian_of_zero_has_no_kappa_and_finite_numbers_otherwise(cause):
+    model, (inputs, targets) = network(1), example(1)
+    if cause == "dead units":
+        model = nn.Sequential(model[0], nn.ReLU(), model[2]).eval()
+        model[0].bias.data.fill_(-1000.0)
+        loss = "binary_cross_entropy"
+    else:
+        model[2].bias.data.fill_(1e4)  # sigmoid(f) is 1 in float32, and so is the label
+        loss = "sigmoid_squared_error"
+    found = found_of(model, loss, inputs, targets, QUICK)
+    for name, row in found.rows.items():
+        of_kappa = {key: value for key, value in row.items() if key.startswith("kappa")}
+        assert all(np.isnan(value) for value in of_kappa.values()), name
+        assert all(np.isfinite(value) for key, value in row.items() if key not in of_kappa), name
+        assert row["absolute_sum"] == row["largest_magnitude"] == 0
+        assert np.isfinite(found.densities[name].density).all()
+
+
+ARCHITECTURE = Architecture("mlp", (12,), 1, 1 / 16, "none")  # two hidden layers of 16 units
+
+
+def states(count):
+    options = {"input_shape": (12,), "classes": 1, "width": 1 / 16, "norm": "none"}
+    return [build_network("mlp", **options, seed=seed).state_dict() for seed in range(count)]
+
+
+def examples(n=6):
+    inputs = torch.randn(n, 12, generator=torch.Generator().manual_seed(2))
+    return Examples(inputs, torch.arange(n) % 2, 2)
+
+
+def training(count=2, name="a run", **columns):
+    facts = [{"kind": "epoch", "time": 10 * i, "train_loss": 1 / (i + 1)} for i in range(count)]
+    networks = networks_of(ARCHITECTURE, list(zip(facts, states(count), strict=True)), "cpu")
+    return Training(name, {**COLUMNS, **columns}, "binary_cross_entropy", examples(), networks, 5)
+
+
+def tables(folder):
+    """The two tables but for the time they took."""
+    return read_table(folder / "kappa.parquet").drop(columns="seconds"), read_table(folder / "density.parquet")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("done")
+    predictor_spectra([training(), training(1, "another", seed=1)], [0, 3], QUICK, folder)
+    return folder
+
+
+def test_a_row_says_which_example_and_weights_it_belongs_to(done):
+    kappa, density = (read_table(done / f"{name}.parquet") for name in ("kappa", "density"))
+    assert list(kappa) == [*COLUMNS, *SPECTRUM, *KAPPA]
+    assert list(density) == [*COLUMNS, *SPECTRUM, *DENSITY]
+    assert kappa["seed"].tolist() == [0] * 8 + [1] * 4
+    assert kappa["time"].tolist() == [0] * 4 + [10] * 4 + [0] * 4
+    assert kappa["example"].tolist() == [0, 0, 3, 3] * 3 and kappa["label"].tolist() == [0, 0, 1, 1] * 3
+    assert kappa["estimator"].tolist() == ["paper", "fast"] * 6
+    assert set(kappa["p"]) == {sum(t.numel() for t in states(1)[0].values())} and set(kappa["outputs"]) == {1}
+    assert kappa["kappa_smoothed"].isna().tolist() == [False, True] * 6
+    assert kappa["products"].tolist()[0] == 24
+    assert kappa["train_loss"].tolist() == [1.0] * 4 + [0.5] * 4 + [1.0] * 4
+    keys = ["seed", "time", "example", "estimator"]
+    assert len(density.groupby(keys)) == 12 and (density.groupby(keys).size() == 64).all()
+
+
+def test_rows_are_those_of_each_checkpoint_and_example_alone(done):
+    row = read_table(done / "kappa.parquet").iloc[6]  # epoch 10, example 3, paper
+    (_, model) = list(training().checkpoints)[1]
+    data = examples()
+    alone = spectra_of_example(model, "binary_cross_entropy", data.inputs[3:4], data.targets[3:4], QUICK, 5)
+    for name, value in alone.rows["paper"].items():
+        if name != "seconds":
+            assert row[name] == value, name
+
+
+def test_the_record_holds_settings_and_what_each_spectrum_took(done):
+    record = read_record(done / "record.json")
+    assert record["settings"]["lanczos_steps"] == 12 and record["examples"] == [0, 3]
+    assert [t["name"] for t in record["trainings"]] == ["a run", "another"]
+    assert len(record["spectra"]) == 6 and record["spectra"][0]["estimators"]["fast"]["unconverged"] == 0
+
+
+def test_a_killed_job_takes_up_what_was_finished(done, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    real, calls = module.spectra_of_example, []
+
+    def counted(*arguments, **options):
+        if len(calls) == 3:
+            raise Killed
+        calls.append(arguments)
+        return real(*arguments, **options)
+
+    def job():
+        predictor_spectra([training(), training(1, "another", seed=1)], [0, 3], QUICK, tmp_path)
+
+    monkeypatch.setattr(module, "spectra_of_example", counted)
+    with pytest.raises(Killed):
+        job()
+    assert len(calls) == 3 and not (tmp_path / "kappa.parquet").exists()
+    calls.clear()  # three are left: a fourth would raise
+    job()
+    assert len(calls) == 3 and not (tmp_path / "partial").exists()
+    for found, expected in zip(tables(tmp_path), tables(done), strict=True):
+        pandas.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def test_what_other_settings_left_is_not_taken(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    real, calls = module.spectra_of_example, []
+
+    def once(*arguments, **options):
+        if calls:
+            raise Killed
+        calls.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, "spectra_of_example", once)
+    with pytest.raises(Killed):
+        predictor_spectra([training(1)], [0, 3], QUICK, tmp_path)
+    monkeypatch.setattr(module, "spectra_of_example", lambda *a, **o: (calls.append(a), real(*a, **o))[1])
+    other = PredictorSettings(lanczos_steps=11, start_vectors=2, fast_steps=12, grid_points=64, top=2)
+    predictor_spectra([training(1)], [0, 3], other, tmp_path)
+    assert len(calls) == 3
+    assert set(read_table(tmp_path / "kappa.parquet").query("estimator == 'paper'")["products"]) == {22}
+
+
+def test_one_estimator_may_be_left_out(tmp_path):
+    settings = PredictorSettings(estimators=("fast",), fast_steps=12, grid_points=64, top=2)
+    predictor_spectra([training(1)], [2], settings, tmp_path)
+    assert read_table(tmp_path / "kappa.parquet")["estimator"].tolist() == ["fast"]
+
+
+def test_without_checkpoints_the_tables_are_empty_and_have_their_columns(done, tmp_path):
+    predictor_spectra([training(0)], [0], QUICK, tmp_path)
+    for empty, full in zip(tables(tmp_path), tables(done), strict=True):
+        assert len(empty) == 0
+        assert empty.dtypes.to_dict() == full.dtypes.to_dict()
+
+
+@pytest.mark.parametrize("index", [6, -1])
+def test_an_example_that_does_not_exist_is_refused_before_anything_is_computed(index, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "spectra_of_example", lambda *a, **o: pytest.fail("computed"))
+    with pytest.raises(InputError, match=f"example {index} given; allowed: 0 to 5"):
+        predictor_spectra([training()], [0, index], QUICK, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_of_nan_name_the_run_and_the_checkpoint(tmp_path):
+    pairs = list(training().checkpoints)
+    next(pairs[1][1].parameters()).data.fill_(torch.nan)
+    broken = Training("a run", COLUMNS, "binary_cross_entropy", examples(), pairs, 5)
+    with pytest.raises(NotFiniteError, match=r"a run, epoch 10, example 4: .*diverged"):
+        predictor_spectra([broken], [4], QUICK, tmp_path)
+
+
+KEPT = [({"step": 20 * i, "epoch": 0.5 * i, "train_loss": 3.0 - i}, i) for i in range(5)]
+
+
+def test_checkpoints_are_chosen_by_their_epoch():
+    found = checkpoints_at_epochs(KEPT, [2, 0], "a run", diverged=False)
+    assert found == [
+        ({"kind": "epoch", "time": 2, "train_loss": -1.0}, 4),
+        ({"kind": "epoch", "time": 0, "train_loss": 3.0}, 0),
+    ]
+
+
+def test_an_epoch_that_was_not_kept_is_refused_unless_the_run_diverged():
+    with pytest.raises(InputError, match=r"a run: no weights of epoch 3, 7 .* there are epochs 0, 0.5, 1, 1.5, 2"):
+        checkpoints_at_epochs(KEPT, [1, 3, 7], "a run", diverged=False)
+    found = checkpoints_at_epochs(KEPT, [1, 3, 7], "a run", diverged=True)
+    assert [facts["time"] for facts, _ in found] == [1]
+
+
+def test_of_a_federated_training_the_rounds_alone_are_taken():
+    kept = [
+        ({"kind": "round", "round": 0, "train_loss": 2.0, "target_loss": None}, "a"),
+        ({"kind": "loss", "round": 3, "train_loss": 1.0, "target_loss": 1.1}, "b"),
+        ({"kind": "round", "round": 5, "train_loss": 0.5, "target_loss": None}, "c"),
+    ]
+    found = checkpoints_of_rounds(kept)
+    assert [(f["kind"], f["time"], f["train_loss"], s) for f, s in found] == [
+        ("round", 0, 2.0, "a"),
+        ("round", 5, 0.5, "c"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"estimators": ("slow",)}, "estimators: .*allowed: one or more of paper, fast"),
+        ({"estimators": ()}, "estimators"),
+        ({"start_vectors": 0}, "start_vectors: 0 given"),
+        ({"fast_steps": 100, "grid_points": 50}, "grid_points: 50 given"),
+        ({"top": 0}, "top: 0 given"),
+    ],
+)
+def test_settings_that_no_estimate_could_use_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        PredictorSettings(**given)

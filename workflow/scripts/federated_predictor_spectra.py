@@ -1,0 +1,86 @@
+"""Spectra of the predictor Hessian of single training examples along federated runs, at the rate selected for them.
+
+The runs are all seeds of one trainer; their tables come together into one folder.
+"""
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from hessketch.cli import add_device, add_save_every, add_settings, device_from, run_job, settings_from, whole_number
+from hessketch.curvature.predictor_settings import ESTIMATORS, PredictorSettings
+from hessketch.errors import InputError
+
+
+def selected_runs(arguments: argparse.Namespace, progress) -> list:
+    """The runs of all seeds that finished at the selected rate; none if every run diverged."""
+    from hessketch.records import read_record
+    from hessketch.runs import Run
+    from hessketch.training.selection import select_rate
+
+    records = {record["run"]: record for record in map(read_record, arguments.records)}
+    others = [path for path in records if not path.startswith(f"{arguments.group}/")]
+    if others:
+        raise InputError(f"{others[0]} is no run of the group {arguments.group}; give the records of its runs alone")
+    rate, runs = select_rate(records.values()), []
+    for path, record in sorted(records.items()):
+        if record["learning_rate"] == rate and record["status"] == "finished":
+            runs.append(Run.from_path(path))
+        elif record["learning_rate"] == rate:
+            progress.say(f"no spectra of {path}: it diverged at the selected rate")
+    if rate is None:
+        progress.say("no spectra: every run diverged")
+    return runs
+
+
+def trainings_of(arguments: argparse.Namespace, device, progress) -> list:
+    from hessketch.curvature.predictor_spectra import checkpoints_of_rounds, networks_of, training_of_run
+    from hessketch.data.prepared import read_prepared
+    from hessketch.runs import Run
+    from hessketch.trajectories import read_trajectory
+
+    prepared = read_prepared(arguments.data)
+    trainings = []
+    for run in selected_runs(arguments, progress):
+        architecture, kept = read_trajectory(arguments.runs / run.path / "checkpoints.safetensors")
+        networks = networks_of(architecture, checkpoints_of_rounds(kept), device)
+        trainings.append(training_of_run(run, prepared, networks))
+    # Without a run the tables are empty, and still have their columns.
+    none = replace(Run.from_path(f"{arguments.group}/seed0"), learning_rate=math.nan)
+    return trainings or [training_of_run(none, prepared, [])]
+
+
+def spectra(arguments: argparse.Namespace, progress) -> None:
+    from hessketch.curvature.predictor_spectra import predictor_spectra
+
+    device = device_from(arguments)
+    record = predictor_spectra(
+        trainings_of(arguments, device, progress),
+        arguments.examples,
+        settings_from(arguments, PredictorSettings, estimators=tuple(arguments.estimators)),
+        arguments.output,
+        device=device,
+        save_every=arguments.save_every,
+        progress=progress,
+    )
+    progress.say(f"done: {len(record['spectra'])} predictor Hessians of {arguments.group}")
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("group", help="what its runs share: dataset/noise0/n100/network-norm-w1/loss/top_r-x10")
+parser.add_argument("--records", type=Path, nargs="+", required=True, help="record.json of all rates and seeds")
+parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
+parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
+parser.add_argument("--examples", type=whole_number(0), nargs="+", required=True, help="places in the training subset")
+parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+parser.add_argument("--log", help="log file")
+parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=ESTIMATORS, help="(default: both)")
+add_settings(parser, PredictorSettings, skip=("estimators",))
+add_save_every(parser)
+add_device(parser)
+
+if __name__ == "__main__":
+    arguments = parser.parse_args()
+    name = f"predictor spectra {arguments.group}"
+    run_job(lambda progress: spectra(arguments, progress), name, arguments.log)
