@@ -19,7 +19,7 @@ from hessketch.dynamics.eigenspaces import eigenspaces
 from hessketch.dynamics.exact import exact_curvature
 from hessketch.dynamics.generalization_bound import generalization_bounds
 from hessketch.dynamics.loss_change import loss_changes
-from hessketch.errors import InputError
+from hessketch.errors import InputError, NotFiniteError
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
@@ -89,7 +89,8 @@ def measure_runs(
     Where `along(run)`, eigenvalues, eigenspaces and loss changes are taken at every checkpoint; the generalisation
     bound (with a prior of each of `sigmas`) at the last one of every run that finished. Each row starts with the
     columns of `point_columns`. The tables of a finished run are kept in `output/partial` until all are done, so that a
-    killed job goes on where it was. Raises InputError for a run whose initial weights were not kept.
+    killed job goes on where it was. Checkpoints of a run that diverged whose numbers are too large to be measured are
+    left out, and the record says why. Raises InputError for a run whose initial weights were not kept.
     """
     progress, watch = progress or Progress("sgd dynamics"), Stopwatch()
     folders = []
@@ -105,7 +106,8 @@ def measure_runs(
         measuring = _Measuring(one, settings, sigmas, device, memory, progress)
         for name, table in measuring.tables(along(run)).items():
             write_table(table, folders[-1] / f"{name}.parquet")
-        write_record({"run": run.path, "seconds": measuring.watch.seconds()}, folders[-1] / "record.json")
+        record = {"run": run.path, "seconds": measuring.watch.seconds(), "left_out": measuring.left_out}
+        write_record(record, folders[-1] / "record.json")
     for name in TABLES:
         frames = [read_table(folder / f"{name}.parquet") for folder in folders]
         full = [frame for frame in frames if len(frame)] or frames[:1]
@@ -172,6 +174,7 @@ class _Measuring:
     ):
         self._one, self._settings, self._sigmas = one, settings, sigmas
         self._memory, self._progress, self.watch = memory, progress, Stopwatch()
+        self.left_out: dict[str, str] = {}  # step to reason
         self._train, self._test = one.train.to(device), one.test.to(device)
         self._batch_size = Trainer.parse(one.run.trainer).batch_size or len(one.train)
         self._model = network_of(one.architecture).to(device).eval()
@@ -187,11 +190,23 @@ class _Measuring:
         for number, (facts, state) in enumerate(self._one.checkpoints, start=1):
             bound = number == last and self._one.finished
             point = point_columns(self._one, facts, self._parameters)
-            for name, table in self._at(state, along, bound).items():
+            for name, table in self._measured(facts, state, along, bound).items():
                 parts[name].append(_with_point(table, point))
             report(number, last)
         nothing = _with_point(pandas.DataFrame(index=[0]), point).iloc[:0]
         return {name: pandas.concat(frames, ignore_index=True) if frames else nothing for name, frames in parts.items()}
+
+    def _measured(self, facts, state, along: bool, bound: bool) -> dict[str, pandas.DataFrame]:
+        """`_at`, its errors naming run and step; of a run that diverged nothing where they arise."""
+        try:
+            return self._at(state, along, bound)
+        except (NotFiniteError, InputError) as error:
+            where = f"{self._one.run.path}, step {facts['step']}"
+            if self._one.finished:
+                raise type(error)(f"{where}: {error}") from error
+            self._progress.say(f"{where}: left out ({error})")
+            self.left_out[str(facts["step"])] = str(error)
+            return {}
 
     def _at(self, state, along: bool, bound: bool) -> dict[str, pandas.DataFrame]:
         if not along and not bound:

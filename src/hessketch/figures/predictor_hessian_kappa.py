@@ -31,8 +31,8 @@ _MARKS = {  # open under filled, so that one shows where it lies on another
     "paper": {"marker": "o", "markersize": 6, "markerfacecolor": "none", "linewidth": 1.0, "label": r"$\kappa$, paper"},
     "fast": {"marker": ".", "markersize": 5, "label": r"$\kappa$, fast"},
 }
+_LOWER = {"color": "0.4", "linestyle": "none", "marker": "_", "markersize": 8, "label": "lower bounds"}
 _BESIDE = {
-    "kappa_lower": {"color": "0.2", "linestyle": "none", "marker": "_", "markersize": 8, "label": "lower bound"},
     "kappa_smoothed": {
         "linestyle": "--",
         "marker": "x",
@@ -49,18 +49,20 @@ _PARAMETERS = {"color": "0.3", "linestyle": "-.", "label": "$p$"}
 def kappa_over_epochs(over_time: pd.DataFrame) -> Figure:
     """Kappa over epochs by both estimators, a panel a loss and trainer, on one logarithmic axis with p.
 
-    Beside it stand the lower bound from the Lanczos runs of `paper` (bars), the estimate that the authors' code
-    makes, from a smoothed density (dashed), and the floor that smoothing alone puts under it (dotted). Estimators that
-    were not run are not drawn. Raises InputError where no epoch was measured.
+    Beside it stand the lower bounds from the same Lanczos runs (bars), the estimate that the authors' code makes, from
+    a smoothed density (dashed), and the floor that smoothing alone puts under it (dotted). Estimators that were not run
+    are not drawn. Raises InputError where no epoch was measured.
     """
     rows = of_kind(over_time, "epoch", "kappa over epochs")
     panels = trajectories(rows)
-    figure, axes = _panels(len(panels), sharey=True)
-    heights = [*rows["p"], *(height for column in _BESIDE for height in rows[column])]
+    figure, axes = _panels(len(panels))
+    heights = [*rows["p"], *(height for column in ("kappa_lower", *_BESIDE) for height in rows[column])]
     for ax, (name, group), letter in zip(axes, panels, letters(len(panels)), strict=True):
         ax.set(title=f"{letter} {name}".strip(), xlabel="epoch")
         for estimator, look in ESTIMATORS.items():
-            heights += _draw_mean(ax, group[group["estimator"] == estimator], look | _MARKS[estimator])
+            estimates = group[group["estimator"] == estimator]
+            heights += _draw_mean(ax, estimates, look | _MARKS[estimator])
+            ax.plot(estimates["time"], estimates["kappa_lower"], **_LOWER | {"color": look["color"], "label": None})
         for column, look in _BESIDE.items():
             line = group.dropna(subset=[column])
             ax.plot(line["time"], line[column], **look)
@@ -72,6 +74,7 @@ def kappa_over_epochs(over_time: pd.DataFrame) -> Figure:
         )  # fmt: skip
     _logarithmic(axes, heights)
     looks = [ESTIMATORS[name] | _MARKS[name] for name in ESTIMATORS if (rows["estimator"] == name).any()]
+    looks += [_LOWER] * bool(rows["kappa_lower"].notna().any())
     looks += [look for column, look in _BESIDE.items() if rows[column].notna().any()] + [_PARAMETERS]
     legend_below(figure, looks, 3)
     figure.suptitle(heading(rows, _what(rows, "epochs")), fontsize=9)
@@ -80,24 +83,32 @@ def kappa_over_epochs(over_time: pd.DataFrame) -> Figure:
 
 @style.styled
 def kappa_over_rounds(over_time: pd.DataFrame) -> Figure:
-    """Kappa over rounds of networks trained by federation: a line a trainer and reduction, a panel a loss.
+    """Kappa of networks trained by federation, over rounds (left) and against the training loss then (right).
 
-    Drawn is the estimator `fast`, `paper` where it is the only one; the legend names each trainer's learning rate.
-    Raises InputError where no round was measured, or where a trainer has several learning rates.
+    A line a trainer and reduction, a row of panels a loss. After the same rounds networks that were sent less may have
+    learnt less: only on the right are they compared at equal loss. Drawn is the estimator `fast`, `paper` where it is
+    the only one; the legend names each trainer's learning rate. Raises InputError where no round was measured, or where
+    a trainer has several learning rates.
     """
     rows = of_kind(over_time, "round", "kappa over rounds")
     rows = rows[rows["estimator"] == estimator_of(rows)]
     panels = federations(rows)
     looks = looks_with_rates(rows)
-    figure, axes = _panels(len(panels), sharey=False)
-    for ax, (name, group), letter in zip(axes, panels, letters(len(panels)), strict=True):
+    figure, lines = style.grid(len(panels), 2, (3.3, 2.7), sharey="row")
+    for line, (name, group), letter in zip(lines, panels, letters(len(panels)), strict=True):
         sizes = ", ".join(f"{p:,}" for p in sorted(group["p"].unique()))
-        ax.set(title=f"{letter} {name}, $p$ = {sizes}".strip(), xlabel="round")
+        line[0].set(title=f"{letter} {name}, $p$ = {sizes}".strip(), xlabel="round", ylabel=KAPPA)
+        line[0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        line[1].set(title="the same", xlabel="training loss", xscale="log")
         heights = []
         for trainer, look in looks.items():
-            heights += _draw_mean(ax, group[group["trainer"] == trainer], look | {"marker": "."})
-        _logarithmic([ax], heights)
-    legend_of_trainers(figure, [look | {"marker": "."} for look in looks.values()], 2 if len(panels) > 1 else 1)
+            own = group[group["trainer"] == trainer]
+            heights += _draw_mean(line[0], own, look | {"marker": "."})
+            _draw_mean(line[1], own, look | {"marker": "."}, along="train_loss")
+        line[1].invert_xaxis()  # training goes to the right in both
+        log_ticks(line[1].xaxis, *sorted(line[1].get_xlim()))
+        _logarithmic(line, heights)
+    legend_of_trainers(figure, [look | {"marker": "."} for look in looks.values()], 2)
     figure.suptitle(heading(rows, _what(rows, "rounds")), fontsize=9)
     return figure
 
@@ -110,11 +121,11 @@ def _what(rows: pd.DataFrame, times: str) -> str:
     return rf"predictor Hessian: $\kappa$ over {times}, {over}"
 
 
-def _panels(count: int, sharey: bool) -> tuple[Figure, list[Axes]]:
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
     """Panels in rows of at most two, the first of each row labelled."""
     columns = min(count, 2)
     size = (3.3, 2.7) if columns > 1 else (4.6, 3.0)
-    figure, lines = style.grid(-(-count // columns), columns, size, sharey=sharey)
+    figure, lines = style.grid(-(-count // columns), columns, size, sharey=True)
     axes = [ax for line in lines for ax in line]
     for ax in axes[count:]:
         ax.remove()
@@ -125,18 +136,19 @@ def _panels(count: int, sharey: bool) -> tuple[Figure, list[Axes]]:
     return figure, axes[:count]
 
 
-def _draw_mean(ax: Axes, rows: pd.DataFrame, look: dict[str, object]) -> list[float]:
+def _draw_mean(ax: Axes, rows: pd.DataFrame, look: dict[str, object], along: str = "time") -> list[float]:
     """A line with its band; returns heights that the axis must hold: means and bands, down to a third of a mean.
 
-    The band is the standard error over the rows behind each mean; where all means are of one, that of the estimates.
+    `along` is the column on the horizontal axis; points are joined in the order of time. The band is the standard
+    error over the rows behind each mean; where all means are of one, that of the estimates.
     """
     rows = rows.dropna(subset=["kappa"]).sort_values("time")
     mean, single = rows["kappa"], (rows["rows"] <= 1).all()
     error = rows["kappa_estimate_standard_error" if single else "kappa_standard_error"]
-    ax.plot(rows["time"], mean, **look)
+    ax.plot(rows[along], mean, **look)
     if np.isfinite(error).any():
         low = np.maximum(mean - error, mean / 1e3)  # no logarithm of zero: the band leaves the panel
-        ax.fill_between(rows["time"], low, mean + error, color=look["color"], alpha=0.2, linewidth=0)
+        ax.fill_between(rows[along], low, mean + error, color=look["color"], alpha=0.2, linewidth=0)
     return [*mean, *(mean + error), *np.maximum(mean - error, mean / 3)]
 
 

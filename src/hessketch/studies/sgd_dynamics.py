@@ -132,10 +132,16 @@ def departure(frame: pd.DataFrame) -> pd.Series:
 def chosen_bounds(bounds: pd.DataFrame) -> pd.DataFrame:
     """The row of the chosen sigma of each run, with what a figure shows of it.
 
-    Added: `gap` and `posterior_gap` (test error less train error, of the weights and of the posterior), and the terms
-    whose sum is the right-hand side: `curvature_term`, `distance_term` (over 2 n each) beside `log_term`.
+    Added: `gap` and `posterior_gap` (test error less train error, of the weights and of the posterior), the terms whose
+    sum is the right-hand side: `curvature_term`, `distance_term` (over 2 n each) beside `log_term`, and
+    `right_hand_side_at_one_prior`, of the sigma nearest to 1 in place of the run's own: the same prior for all runs.
     """
     rows = bounds[bounds["chosen"]]
+    sigmas = np.sort(bounds["sigma"].unique())
+    nearest = bounds[bounds["sigma"] == sigmas[np.abs(np.log(sigmas)).argmin()]]
+    keys = list(IDENTITY)
+    same = nearest[[*keys, "right_hand_side"]].rename(columns={"right_hand_side": "right_hand_side_at_one_prior"})
+    rows = rows.merge(same, on=keys, how="left").set_index(rows.index)
     return rows.assign(
         gap=rows["test_error"] - rows["train_error"],
         posterior_gap=rows["posterior_test_error"] - rows["posterior_train_error"],
@@ -149,6 +155,8 @@ CORRELATED = (
     ("bound", "posterior_test_error"),
     ("right_hand_side", "gap"),
     ("right_hand_side", "posterior_gap"),
+    ("right_hand_side_at_one_prior", "test_error"),
+    ("right_hand_side_at_one_prior", "gap"),
 )
 """What the bound says, and what was measured that should follow it."""
 

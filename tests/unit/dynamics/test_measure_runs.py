@@ -1,6 +1,7 @@
 """From trajectories to tables: what is measured where, what every row starts with, what a kill loses."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hessketch.dynamics.eigenspaces import OPERATORS, eigenspaces
 from hessketch.dynamics.generalization_bound import BOUNDS, generalization_bounds
 from hessketch.dynamics.job import TABLES, DynamicsSettings, Followed, measure_runs
 from hessketch.dynamics.loss_change import LOSS_CHANGES, loss_changes
-from hessketch.errors import InputError
+from hessketch.errors import InputError, NotFiniteError
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.records import read_record, read_table
@@ -32,6 +33,7 @@ NOISY, FULL, LARGER = (
 )
 WILD = replace(RUN, loss="mean_squared_error", learning_rate=1e4)  # diverges
 WILD_LARGER = replace(WILD, examples_per_class=6)
+WILDEST = replace(RUN, learning_rate=1e15)
 P = 16 * 4 + 4 + 4 * 4 + 4 + 4 * 10 + 10
 KEPT = [0, 5, 40]
 SETTINGS = DynamicsSettings(top=3, exact_up_to=500, samples=40, posterior_samples=20)
@@ -81,7 +83,7 @@ class Trainings:
 def trainings(tmp_path_factory) -> Trainings:
     made = Trainings(tmp_path_factory.mktemp("trajectories"), prepare_dataset("digits-4x4", "absent"))
     follow_runs(
-        [RUN, NOISY, FULL, LARGER, WILD, WILD_LARGER, replace(RUN, seed=1)],
+        [RUN, NOISY, FULL, LARGER, WILD, WILD_LARGER, WILDEST, replace(RUN, seed=1)],
         lambda run: (made.examples(run, "train"), made.examples(run, "test")),
         lambda run, train: (TrajectorySettings(steps=40), KEPT),
         lambda run: made.folder / run.path,
@@ -342,6 +344,30 @@ def test_a_run_that_diverged_and_is_not_followed_leaves_nothing_but_its_record(t
     measure(trainings, [WILD_LARGER, RUN], tmp_path / "both")
     measure(trainings, [RUN], tmp_path / "one")
     assert_same(read(tmp_path / "both"), read(tmp_path / "one"))
+
+
+def test_what_a_diverged_run_does_not_allow_is_left_out_with_the_reason_and_other_runs_are_measured(
+    trainings, tmp_path
+):
+    """In float32 the loss after one step of 1e15 is not finite."""
+    settings = replace(SETTINGS, exact_up_to=0)
+    record = measure(trainings, [WILDEST, RUN], tmp_path / "both", settings)
+    wildest, sound = (one["left_out"] for one in record["measured"])
+    assert list(wildest) == ["0"] and re.search("take a smaller learning_rate", wildest["0"]) and sound == {}
+    measure(trainings, [RUN], tmp_path / "one", settings)
+    assert_same(read(tmp_path / "both"), read(tmp_path / "one"))
+
+
+@pytest.mark.parametrize("kind", [NotFiniteError, InputError])
+def test_what_cannot_be_measured_of_a_run_that_finished_is_an_error_that_names_run_and_step(
+    trainings, tmp_path, monkeypatch, kind
+):
+    def fail(*arguments, **options):
+        raise kind("too large")
+
+    monkeypatch.setattr(job, "generalization_bounds", fail)
+    with pytest.raises(kind, match=f"{RUN.path}, step 40: too large"):
+        measure(trainings, [RUN], tmp_path)
 
 
 def test_runs_none_of_which_is_followed_have_tables_without_rows(trainings, tmp_path):

@@ -56,7 +56,7 @@ def row(kind="epoch", time=0, example=0, estimator="paper", kappa=None, slope=0.
         "absolute_sum_standard_error": 0.3 * magnitude,
         "kappa": value,
         "kappa_standard_error": 0.3 if magnitude else np.nan,
-        "kappa_lower": smoothed * value / 2,
+        "kappa_lower": value / 2 if estimator == "paper" else value - 0.5,
         "kappa_smoothed": smoothed * (value + 20.0),
         "kappa_floor": smoothed * 15.0,
         "products": 1000 if estimator == "paper" else 96,

@@ -55,7 +55,7 @@ def test_kappa_over_time_is_the_mean_over_examples_and_seeds_with_its_standard_e
 def test_fast_has_no_smoothed_kappa_and_one_row_no_spread():
     table = kappa_over_time(epochs((0,), (0,)))
     fast = table[table["estimator"] == "fast"]
-    assert fast[["kappa_lower", "kappa_smoothed", "kappa_floor", "smoothed_over_kappa"]].isna().all(axis=None)
+    assert fast[["kappa_smoothed", "kappa_floor", "smoothed_over_kappa"]].isna().all(axis=None)
     assert table["kappa_standard_error"].isna().all() and (table["kappa_estimate_standard_error"] == 0.3).all()
 
 

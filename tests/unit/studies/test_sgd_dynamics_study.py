@@ -27,6 +27,7 @@ from synthetic_sgd_dynamics import (
 from hessketch.errors import InputError
 from hessketch.records import read_table, write_record, write_table
 from hessketch.studies.sgd_dynamics import (
+    CORRELATED,
     TABLES,
     base_point,
     bound_correlations,
@@ -123,6 +124,17 @@ def test_the_terms_of_the_chosen_bound_make_up_its_right_hand_side():
     assert rows["posterior_gap"].to_numpy() == pytest.approx(0.05)
 
 
+def test_the_same_prior_is_the_one_nearest_to_the_initial_scale_in_every_run():
+    rows = pd.DataFrame([point(seed=seed) for seed in (0, 0, 1, 1)]).assign(
+        sigma=[0.5, 1.5] * 2, chosen=[True, False, False, True], right_hand_side=[1.0, 2.0, 3.0, 4.0],
+        test_error=0.2, train_error=0.1, posterior_test_error=0.3, posterior_train_error=0.2, effective_curvature=0.0,
+        distance=1.0, log_term=0.0,
+    )  # fmt: skip
+    compared = chosen_bounds(rows)
+    assert compared["sigma"].tolist() == [0.5, 1.5]
+    assert compared["right_hand_side_at_one_prior"].tolist() == [2.0, 4.0]  # 1.5 is nearer to 1 than 0.5, as factors
+
+
 def correlation(table, axis, predicted="bound", measured="test_error"):
     columns = {"axis": axis, "predicted": predicted, "measured": measured}
     return table[np.logical_and.reduce([table[key] == value for key, value in columns.items()])].iloc[0]
@@ -137,7 +149,8 @@ def test_the_bound_correlates_with_the_test_error_over_noise_and_over_nothing_el
     assert over_noise["spearman"] == pytest.approx(spearmanr([0, 0, 1, 1, 2, 2], [0, 1, 2, 3, 4, 5]).statistic)
     assert np.isnan(correlation(table, "batch_size")["spearman"])
     assert correlation(table, "all")["runs"] == 2 * len(settings())
-    assert set(table["axis"]) == {"label_noise", "width", "batch_size", "training_size", "all"} and len(table) == 20
+    assert set(table["axis"]) == {"label_noise", "width", "batch_size", "training_size", "all"}
+    assert len(table) == 5 * len(CORRELATED)
 
 
 def test_correlations_of_no_bounds_are_an_empty_table_with_columns():
