@@ -15,7 +15,7 @@ PIP_OPTIONS ?=
 all: run report
 	@echo
 	@echo "figures: figures/$(PROFILE)/"
-	@echo "tables:  results/$(PROFILE)/full_spectrum/, results/$(PROFILE)/sharper_sketching/"
+	@echo "tables:  results/$(PROFILE)/full_spectrum/, sharper_sketching/, predictor_hessian/, sgd_dynamics/"
 	@echo "report:  results/$(PROFILE)/report.html"
 
 run: $(VENV)/.installed
