@@ -162,6 +162,17 @@ def _dynamics_problems(section: Mapping[str, Any]) -> Iterator[str]:
         networks = [as_mapping(network) for network in as_list(settings.get("networks"))]
         yield from dataset_problems(f"{DYNAMICS}.datasets", name, settings)
         yield from network_problems(f"{where}.networks", networks, [name])
+        if has_batch_norm(networks):
+            yield (
+                f"{where}.networks: norm batch given (the default); allowed here: none, group, since steps in training "
+                "mode are not those of the frozen network that is measured, and its running statistics know the data, "
+                "which a prior must not"
+            )
+        batches = as_list(_batch_sizes(section, settings))
+        sizes = as_list(settings.get("examples_per_class"))
+        if sizes and "all" in batches and _examples(name, sizes[0]) in batches:
+            n = _examples(name, sizes[0])
+            yield f"{DYNAMICS}.batch_sizes: all and {n} are the same with datasets.{name}; remove one"
         for position, size in enumerate(as_list(settings.get("examples_per_class"))):
             n = _examples(name, size)
             # Only the first size meets every batch size.

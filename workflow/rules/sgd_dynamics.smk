@@ -2,7 +2,7 @@
 DYNAMICS_STUDY = f"{RESULTS}/{DYNAMICS}"
 DYNAMICS_RAW = ["eigenvalues", "curvature", "overlaps", "angles", "loss_changes", "bounds"]
 DYNAMICS_TABLES = [*DYNAMICS_RAW, "runs", "bound_correlations", "coverage"]
-DYNAMICS_SETTINGS = ["exact_up_to", "samples", "bound_probability", "sigmas", "confidence", "posterior_samples"]
+DYNAMICS_SETTINGS = ["exact_up_to", "samples", "bound_probability", "sigmas", "confidence", "posterior_samples", "probes", "products"]
 
 
 def dynamics_flags(runs):

@@ -142,12 +142,12 @@ def predictor_spectra(
 
     Rows are those of all trainings, checkpoints, examples and estimators. `kappa.parquet` has the trainings' columns,
     those of SPECTRUM and those of KAPPA: kappa is the sum of |eigenvalues| over the largest magnitude, its standard
-    error that of the sum over the same, NaN where H_i is zero; slope is l'_i of a single output. For `paper`, else NaN:
-    kappa_lower is the lower bound from the same start vectors (`lower_absolute_sum`), far below kappa where the steps
-    do not resolve the eigenvalues near zero; kappa_smoothed and kappa_floor are the authors' smoothed sum and what
-    their smoothing makes of zeros, over the largest magnitude. Their kernel is that of d2 f for a single output, since
-    their code leaves l'_i out, else that of H_i. `density.parquet` has the columns of DENSITY instead, in units of H_i.
-    Networks may be float32 or float64.
+    error that of the sum over the same, NaN where H_i is zero; slope is l'_i of a single output;
+    kappa_lower bounds from below what the same start vectors see (`lower_absolute_sum`), far below kappa where the
+    steps do not resolve the eigenvalues near zero. For `paper`, else NaN: kappa_smoothed and kappa_floor, the authors'
+    smoothed sum and what their smoothing makes of p zeros, over the largest magnitude. Their kernel is that of d2 f for
+    a single output, since their code leaves l'_i out, else that of H_i. `density.parquet` has the columns of DENSITY
+    instead, in units of H_i. Networks may be float32 or float64.
 
     A finished (checkpoint, example) is kept in `output/partial` until all are done, and a long Lanczos run of `fast`
     leaves its state there every `save_every` seconds, so that a killed job goes on. `device` is that of the networks,

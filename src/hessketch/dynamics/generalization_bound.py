@@ -33,10 +33,11 @@ from hessketch.dynamics.posterior import (
 from hessketch.errors import InputError
 from hessketch.linalg.diagonals import estimate_diagonal
 from hessketch.linalg.vectors import ProgressCallback, require_at_least
+from hessketch.networks.layers import has_batch_norm
 from hessketch.seeds import derive_seed
 
-# The smallest bound was found at 0.5 to 1 (MLPs on Gaussian clusters, 500 to 10,000 examples); curvature is active
-# from about 3 on.
+# The smallest bound was found at 0.5 to 1 (MLPs on Gaussian clusters, 500 to 10,000 examples), of fewer examples at the
+# largest; curvature is active from about 3 on.
 SIGMAS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 10.0)
 BOUNDS = {
     "sigma": "float64",
@@ -110,16 +111,22 @@ def generalization_bounds(
     examples, which is known from `posterior_samples` draws only and enters as its upper limit
     kl^-1(mean, ln(2K / delta) / samples) (Langford and Caruana 2002). So log_term is ln(2 K (n + 1) / delta) / n,
     right_hand_side (effective_curvature + distance) / (2 n) + log_term, and the bound is kl^-1 of that limit. Errors
-    are shares of wrong predictions; posterior errors are means over the draws with their standard errors, the
-    posterior's error on the test examples is what `bound` has to be compared with. H_jj comes from `exact`, or else
+    are shares of wrong predictions; posterior errors are means over the draws with their standard errors. What the
+    bound speaks of is the posterior's error where the training examples come from, drawn independently: on noisy labels
+    if those were noisy. H_jj comes from `exact`, or else
     from `products` Hessian products with random signs; that noise costs no validity, since the theorem allows any
     posterior and the divergence is taken with the same nu.
 
-    Raises InputError for a bad argument, or an initial state of another network.
+    Raises InputError for a bad argument, an initial state of another network, or a network with batch norm.
     """
     function = loss_function(loss)
     sigmas = _require_sound(sigmas, confidence, posterior_samples, train, test)
     require_same_network(model, initial_state)
+    if has_batch_norm(model):
+        raise InputError(
+            "batch norm's running statistics know the training examples, which a prior must not; give a network with "
+            "group norm or none"
+        )
     space = ParameterSpace(model)
     diagonal = _diagonal(model, function, train, exact, products, seed)
     theta, start = flat_parameters(model, model.state_dict()), flat_parameters(model, initial_state)

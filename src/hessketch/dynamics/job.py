@@ -43,6 +43,7 @@ class DynamicsSettings:
     confidence: float = described(0.95, "probability with which the generalisation bound holds")
     posterior_samples: int = described(200, "networks drawn from the posterior")
     probes: int = described(16, "probes of the moments of a step where matrices are not formed")
+    products: int = described(100, "Hessian products for its diagonal where matrices are not formed")
     batch_size: int = described(500, "examples in one pass of a curvature product")
 
     def __post_init__(self) -> None:
@@ -55,6 +56,7 @@ class DynamicsSettings:
             "confidence": (0 < self.confidence < 1, "a number between 0 and 1"),
             "posterior_samples": (self.posterior_samples >= 2, "a whole number of at least 2"),
             "probes": (self.probes >= 2, "a whole number of at least 2"),
+            "products": (self.products >= 2, "a whole number of at least 2"),
             "batch_size": (self.batch_size >= 1, "a whole number of at least 1"),
         }
         require_allowed(self, rules)
@@ -197,7 +199,10 @@ class _Measuring:
         return {name: pandas.concat(frames, ignore_index=True) if frames else nothing for name, frames in parts.items()}
 
     def _measured(self, facts, state, along: bool, bound: bool) -> dict[str, pandas.DataFrame]:
-        """`_at`, its errors naming run and step; of a run that diverged nothing where they arise."""
+        """`_at`, its errors naming run and step; of a run that diverged nothing where they arise.
+
+        InputError too: of weights that have grown beyond all measure float32 gives products that are not symmetric.
+        """
         try:
             return self._at(state, along, bound)
         except (NotFiniteError, InputError) as error:
@@ -253,6 +258,7 @@ class _Measuring:
             sigmas=self._sigmas,
             confidence=self._settings.confidence,
             posterior_samples=self._settings.posterior_samples,
+            products=self._settings.products,
             exact=exact,
             seed=self._seed,
         )

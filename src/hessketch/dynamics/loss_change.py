@@ -68,7 +68,7 @@ def loss_changes(
     bound_probability: float = 0.05,
     seed: int,
     exact: ExactCurvature | None = None,
-    probes: int = 32,
+    probes: int = 16,
     chunk: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> pandas.DataFrame:

@@ -50,7 +50,7 @@ def density_over_epochs(density: pd.DataFrame, kappa: pd.DataFrame) -> Figure:
     figure, panels = _panels(rows, heading(curves, _what(curves, rows)))
     for ax, place, curve in panels:
         for name, look in ESTIMATORS.items():
-            _draw(ax, curve[curve["estimator"] == name], look)
+            _draw(ax, curve[curve["estimator"] == name], look | ({"alpha": 0.55} if name == "paper" else {}))
         _finish(ax, curve, f"epoch {place['time']}\n{_state(place)}")
     drawn = [look for name, look in ESTIMATORS.items() if (curves["estimator"] == name).any()]
     legend_below(figure, drawn, 2)
@@ -133,7 +133,7 @@ def _draw(ax: Axes, rows: pd.DataFrame, look: dict[str, object]) -> None:
     rows = _drawable(rows)
     if len(rows):
         draw_density(ax, rows, look["color"], linestyle=look["linestyle"])
-        ax.lines[-1].set_linewidth(look.get("linewidth", 1.0))
+        ax.lines[-1].set(linewidth=look.get("linewidth", 1.0), alpha=look.get("alpha"))
 
 
 def _drawable(rows: pd.DataFrame) -> pd.DataFrame:

@@ -31,7 +31,7 @@ _MARKS = {  # open under filled, so that one shows where it lies on another
     "paper": {"marker": "o", "markersize": 6, "markerfacecolor": "none", "linewidth": 1.0, "label": r"$\kappa$, paper"},
     "fast": {"marker": ".", "markersize": 5, "label": r"$\kappa$, fast"},
 }
-_LOWER = {"color": "0.4", "linestyle": "none", "marker": "_", "markersize": 8, "label": "lower bounds"}
+_LOWER = {"color": "0.4", "linestyle": "none", "marker": "_", "markersize": 8, "label": "lower bounds, up to the bands"}
 _BESIDE = {
     "kappa_smoothed": {
         "linestyle": "--",
@@ -49,9 +49,9 @@ _PARAMETERS = {"color": "0.3", "linestyle": "-.", "label": "$p$"}
 def kappa_over_epochs(over_time: pd.DataFrame) -> Figure:
     """Kappa over epochs by both estimators, a panel a loss and trainer, on one logarithmic axis with p.
 
-    Beside it stand the lower bounds from the same Lanczos runs (bars), the estimate that the authors' code makes, from
-    a smoothed density (dashed), and the floor that smoothing alone puts under it (dotted). Estimators that were not run
-    are not drawn. Raises InputError where no epoch was measured.
+    Beside it stand lower bounds of what the same start vectors see (bars), the estimate that the authors' code makes,
+    from a smoothed density (dashed), and the floor that smoothing alone puts under it (dotted). Estimators that were
+    not run are not drawn. Raises InputError where no epoch was measured.
     """
     rows = of_kind(over_time, "epoch", "kappa over epochs")
     panels = trajectories(rows)

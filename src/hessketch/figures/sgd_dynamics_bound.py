@@ -1,4 +1,4 @@
-"""The scale-invariant generalisation bound against what was measured (Li et al. 2019).
+"""The scale-invariant generalisation bound against what was measured (Li et al. 2020).
 
 Each function takes the bounds of one data set, all networks and settings; the row of each run's chosen sigma is drawn.
 """
@@ -29,8 +29,8 @@ X_LABELS = {
 ERRORS = {
     "bound": {"color": "0.15", "marker": "D", "label": "bound"},
     "posterior_train_error": {"color": _CYCLE[0], "marker": "o", "linestyle": "--", "label": "posterior, train"},
-    "posterior_test_error": {"color": _CYCLE[0], "marker": "o", "label": "posterior, test"},
-    "test_error": {"color": _CYCLE[3], "marker": "s", "label": "network, test"},
+    "posterior_test_error_noisy": {"color": _CYCLE[0], "marker": "o", "label": "posterior, test"},
+    "test_error": {"color": _CYCLE[3], "marker": "s", "label": "network, test,\nright labels"},
 }
 TERMS = {
     "right_hand_side": {"color": "0.15", "marker": "D", "label": "right-hand side"},
@@ -80,8 +80,13 @@ def bound(bounds: pd.DataFrame) -> Figure:
     for ax, looks in ((errors[-1], ERRORS), (terms[-1], TERMS)):
         handles = [Line2D([], [], markersize=_SIZE, **look) for look in looks.values()]
         ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), labelspacing=1.0)
-    head(figure, rows, "generalisation bound and its terms along each sweep", model=False)
+    head(figure, rows, f"generalisation bound and its terms along each sweep; {_vacuous(rows)}", model=False)
     return figure
+
+
+def _vacuous(rows: pd.DataFrame) -> str:
+    """How many bounds say nothing."""
+    return f"{rows['vacuous'].sum()} of {len(rows)} bounds are no better than guessing"
 
 
 def _measure(ax: Axes, axis: str, values: pd.Series) -> None:
@@ -97,10 +102,10 @@ def _measure(ax: Axes, axis: str, values: pd.Series) -> None:
 
 @style.styled
 def bound_against_error(bounds: pd.DataFrame) -> Figure:
-    """The bound against the test error, and its right-hand side against the generalisation gap; a point a run.
+    """The bound against the test error, and its right-hand side under one prior against the generalisation gap.
 
-    Colours are label noises, markers what else differs from the base point. Titles have Spearman's rank correlation
-    over the runs drawn (seeds counted one by one).
+    A point a run; colours are label noises, markers what else differs from the base point. Titles have Spearman's rank
+    correlation over the runs drawn (seeds counted one by one), of bounds over those that are better than guessing.
     """
     rows = _chosen(bounds, "bound against error")
     figure, [axes] = headed_grid(1, 2, (3.4, 2.9))
@@ -108,18 +113,20 @@ def bound_against_error(bounds: pd.DataFrame) -> Figure:
     colours = dict(zip(noises, style.scale_colours(noises, Normalize(0.0, 1.2 * max(noises) or 1.0)), strict=True))
     differs = departure(rows).where(lambda words: ~words.str.contains(" and "), _SEVERAL)
     percent = rows.assign(**{name: 100 * rows[name] for name in ("bound", "test_error", "gap")})
-    for ax, (x, y), letter in zip(axes, (("test_error", "bound"), ("gap", "right_hand_side")), letters(2), strict=True):
+    drawn = (("test_error", "bound", ~rows["vacuous"]), ("gap", "right_hand_side_at_one_prior", rows["gap"].notna()))
+    for ax, (x, y, telling), letter in zip(axes, drawn, letters(2), strict=True):
         for (noise, word), here in percent.groupby(["label_noise", differs], sort=True):
             ax.plot(here[x], here[y], color=colours[noise], **_point(word))
-        spearman, runs = rank_correlation(percent[x], percent[y])
+        spearman, runs = rank_correlation(percent.loc[telling, x], percent.loc[telling, y])
         known = "no rank correlation" if pd.isna(spearman) else f"rank correlation ${spearman:.2f}$"
         ax.set_title(f"{letter} {known}, {runs} run{'s' * (runs != 1)}")
     ends = [0.0, min(percent["test_error"].max(), 100.0)]
     axes[0].plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
     axes[0].set(xlabel="test error (%)", ylabel="bound (%)")
-    axes[1].set(xlabel="test error $-$ train error (%)", ylabel="right-hand side")
+    prior = rows["one_prior"].iloc[0]
+    axes[1].set(xlabel="test error $-$ train error (%)", ylabel=rf"right-hand side at $\sigma$ = {prior:g}")
     _legend_of_points(figure, colours, [word for word in _MARKERS if (differs == word).any()])
-    head(figure, rows, "generalisation bound against what was measured", model=False)
+    head(figure, rows, f"generalisation bound against what was measured; {_vacuous(rows)}", model=False)
     return figure
 
 

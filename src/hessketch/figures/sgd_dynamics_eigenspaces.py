@@ -1,4 +1,4 @@
-"""Leading eigenvalues and eigenspaces of Hessian, second moment and covariance of gradients (Li et al. 2019).
+"""Leading eigenvalues and eigenspaces of Hessian, second moment and covariance of gradients (Li et al. 2020).
 
 Each function takes tables of one network (`studies.sgd_dynamics.of_network`). Rows of panels are label noises, columns
 batch sizes; lines are means over seeds, bands one standard error over them (none with one seed).

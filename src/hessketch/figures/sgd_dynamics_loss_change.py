@@ -1,4 +1,4 @@
-"""The loss after one more step of SGD, from one point of a training, against second-order theory (Li et al. 2019).
+"""The loss after one more step of SGD, from one point of a training, against second-order theory (Li et al. 2020).
 
 Each function takes loss changes of one network (`studies.sgd_dynamics.of_network`) and one label noise. A change is the
 full training loss after a step less that before it; the step's mini-batch is sampled anew for each.
@@ -182,7 +182,10 @@ def _draw_means(ax: Axes, rows: pd.DataFrame) -> None:
     )
     ax.plot(line, line, **_MEAN, zorder=1)
     for look, _, batch in _batch_looks(rows):
-        _draw_points(ax, rows[rows["batch_size"] == batch], "predicted_mean", "mean", look["marker"])
+        here = rows[rows["batch_size"] == batch]
+        error = 2 * here["standard_error"]
+        ax.errorbar(here["predicted_mean"], here["mean"], error, fmt="none", ecolor="0.6", elinewidth=0.6, zorder=1)
+        _draw_points(ax, here, "predicted_mean", "mean", look["marker"])
 
 
 def _draw_points(ax: Axes, rows: pd.DataFrame, x: str, y: str, marker: str) -> None:

@@ -17,7 +17,7 @@ from hessketch.errors import InputError
 from hessketch.figures import style
 
 STEP = "step (0: initialisation)"
-_LIGHTEST = 0.75  # share of white in the lightest shade of a rank
+_LIGHTEST, _STEP = 0.6, 0.2  # share of white in the lightest shade of a rank, and between neighbours at most
 _TICKS = 5
 _AROUND = 0.8  # inches
 _CHARACTER = 0.072  # inches, of the heading's font
@@ -81,7 +81,7 @@ def batch_text(rows: pd.DataFrame) -> str:
 
 def shades(colour: object, count: int) -> list[tuple[float, ...]]:
     """`count` shades of a colour, itself first, ever more white after it."""
-    white = np.linspace(0.0, _LIGHTEST, count) if count > 1 else [0.0]
+    white = np.linspace(0.0, min(_LIGHTEST, _STEP * (count - 1)), count)
     return [tuple((1 - share) * part + share for part in to_rgb(colour)) for share in white]
 
 

@@ -95,8 +95,9 @@ def estimated_form_spectrum(
     """Of S (r, r) known by its products, from two Lanczos runs of `steps` products each (`fast_spectrum`).
 
     Converged leading eigenvalues enter trace and squares exactly, the rest by its spectral measure: exact for r up to
-    `steps`. The ends are the outermost Ritz values moved outwards by their residuals, so that bounds made of them do
-    not shrink for want of convergence. At least 2 steps. Raises as `fast_spectrum`.
+    `steps`. The ends are the outermost Ritz values moved outwards by their residuals, which hold the ends themselves
+    once the outermost values have converged; before that they may lie inside. At least 2 steps. Raises as
+    `fast_spectrum`.
     """
     require_at_least(2, steps=steps)
     settings = FastSettings(

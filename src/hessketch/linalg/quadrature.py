@@ -132,8 +132,15 @@ def smoothed_absolute_sum(measures: Sequence[Ritz], dimension: int) -> float:
 
 
 def smoothing_floor(measures: Sequence[Ritz], dimension: int) -> float:
-    """What the smoothing alone makes of `dimension` zeros: p sigma sqrt(2 / pi), 2.5e-3 p for a range up to 1."""
-    return dimension * kernel_deviation(measures) * float(np.sqrt(2 / np.pi))
+    """What the smoothing alone makes of `dimension` zeros, with the kernel and on the grid of these measures.
+
+    p sigma sqrt(2 / pi) where the grid holds the kernel, 2.5e-3 p for a range up to 1; less for a spectrum on one side
+    of zero, whose grid cuts the kernel there.
+    """
+    grid, sigma = np.linspace(*_grid_ends(measures), _GRID), kernel_deviation(measures)
+    density = np.exp(-((grid / sigma) ** 2) / 2)
+    mass = np.trapezoid(density, grid)
+    return float(dimension * np.trapezoid(np.abs(grid) * density, grid) / mass) if mass > 0 else 0.0
 
 
 def kernel_density(measures: Sequence[Ritz], points: int) -> Density:

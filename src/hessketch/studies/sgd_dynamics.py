@@ -1,4 +1,4 @@
-"""Derived tables of *Hessian based analysis of SGD for Deep Nets: Dynamics and Generalization* (Li et al. 2019).
+"""Derived tables of *Hessian based analysis of SGD for Deep Nets: Dynamics and Generalization* (Li et al. 2020).
 
 arXiv 1907.10732. A setting is what was chosen of a run but its learning rate and seed. The settings of a data set lie
 around a base point: sweeps leave it along one axis (label noise, width, batch size or training-set size) at a time.
@@ -132,31 +132,48 @@ def departure(frame: pd.DataFrame) -> pd.Series:
 def chosen_bounds(bounds: pd.DataFrame) -> pd.DataFrame:
     """The row of the chosen sigma of each run, with what a figure shows of it.
 
-    Added: `gap` and `posterior_gap` (test error less train error, of the weights and of the posterior), the terms whose
-    sum is the right-hand side: `curvature_term`, `distance_term` (over 2 n each) beside `log_term`, and
-    `right_hand_side_at_one_prior`, of the sigma nearest to 1 in place of the run's own: the same prior for all runs.
+    Added: `test_error_noisy` and `posterior_test_error_noisy`, on test labels as noisy as the training labels were, the
+    errors that a bound from noisy labels speaks of; `gap` and `posterior_gap`, these less the training errors; the
+    terms whose sum is the right-hand side: `curvature_term`, `distance_term` (over 2 n each) beside `log_term`;
+    `vacuous`, a bound no better than guessing; and `right_hand_side_at_one_prior`, of the sigma `one_prior` in all runs
+    of a data set in place of the run's own: the least at which curvature counts in each of them, or else the largest.
     """
     rows = bounds[bounds["chosen"]]
-    sigmas = np.sort(bounds["sigma"].unique())
-    nearest = bounds[bounds["sigma"] == sigmas[np.abs(np.log(sigmas)).argmin()]]
-    keys = list(IDENTITY)
-    same = nearest[[*keys, "right_hand_side"]].rename(columns={"right_hand_side": "right_hand_side_at_one_prior"})
-    rows = rows.merge(same, on=keys, how="left").set_index(rows.index)
-    return rows.assign(
-        gap=rows["test_error"] - rows["train_error"],
-        posterior_gap=rows["posterior_test_error"] - rows["posterior_train_error"],
+    for name in ("test_error", "posterior_test_error"):
+        rows = rows.assign(**{f"{name}_noisy": noisy_error(rows[name], rows["label_noise"], rows["classes"])})
+    return _with_one_prior(rows, bounds).assign(
+        gap=rows["test_error_noisy"] - rows["train_error"],
+        posterior_gap=rows["posterior_test_error_noisy"] - rows["posterior_train_error"],
         curvature_term=rows["effective_curvature"] / (2 * rows["n"]),
         distance_term=rows["distance"] / (2 * rows["n"]),
+        vacuous=rows["bound"] >= 1 - 1 / rows["classes"],
     )
+
+
+def noisy_error(error: pd.Series, noise: pd.Series, classes: pd.Series) -> pd.Series:
+    """Error on labels of which a share `noise` is wrong, uniform over the other classes, from that on right ones."""
+    return error + noise * (1 - error * classes / (classes - 1))
+
+
+def _with_one_prior(rows: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFrame:
+    keys, parts = list(IDENTITY), []
+    for dataset, own in bounds.groupby("dataset", sort=False):
+        active = own.groupby("sigma")["active"].min()
+        sigma = active.index[active > 0].min() if (active > 0).any() else active.index.max()
+        same = own.loc[own["sigma"] == sigma, [*keys, "right_hand_side"]]
+        same = same.rename(columns={"right_hand_side": "right_hand_side_at_one_prior"}).assign(one_prior=sigma)
+        parts.append(rows[rows["dataset"] == dataset].reset_index().merge(same, on=keys, how="left").set_index("index"))
+    return pd.concat(parts).reindex(rows.index) if parts else rows
 
 
 CORRELATED = (
     ("bound", "test_error"),
-    ("bound", "posterior_test_error"),
-    ("right_hand_side", "gap"),
+    ("bound", "posterior_test_error_noisy"),
     ("right_hand_side", "posterior_gap"),
     ("right_hand_side_at_one_prior", "test_error"),
     ("right_hand_side_at_one_prior", "gap"),
+    ("curvature_term", "test_error"),
+    ("distance_term", "test_error"),
 )
 """What the bound says, and what was measured that should follow it."""
 

@@ -1,4 +1,4 @@
-"""Whether the loss after one step of SGD does what its second-order theory says (Li et al. 2019, section on dynamics).
+"""Whether the loss after one step of SGD does what its second-order theory says (Li et al. 2020, section on dynamics).
 
 Measured are quantiles over sampled mini-batches from one point; predicted are bounds on them and a regime.
 """

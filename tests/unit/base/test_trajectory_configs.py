@@ -95,7 +95,7 @@ def filled(config):
 
 
 def smooth_on(dataset):
-    return moving(datasets={dataset: {**OF_DIGITS, "networks": [{**SMOOTH, "norm": "batch"}]}})
+    return moving(datasets={dataset: {**OF_DIGITS, "networks": [{**SMOOTH, "norm": "group"}]}})
 
 
 def test_predictors_have_a_run_for_each_network_loss_and_seed_at_the_rate_of_its_loss():
@@ -323,6 +323,19 @@ def test_networks_of_images_are_refused_on_vectors_in_the_dynamics_too():
         DYNAMICS, "networks: resnet18_smooth needs images, clusters-k2-d5-s2 holds", smooth_on("clusters-k2-d5-s2")
     )
     assert config_problems(smooth_on("digits"), SCHEMA) == []
+
+
+def test_batch_norm_is_refused_where_frozen_networks_are_held_against_their_training():
+    networks = [{"name": "mlp", "norm": "none"}, {"name": "mlp", "norm": "batch"}]
+    assert named(DYNAMICS, "norm batch given", moving(digits={"networks": networks}))
+    assert named(DYNAMICS, "norm batch given", moving(digits={"networks": [{"name": "mlp"}]}))  # the default
+    assert config_problems(moving(digits={"networks": [{"name": "mlp", "norm": "group"}]}), SCHEMA) == []
+
+
+def test_the_full_batch_is_not_asked_for_twice():
+    n = 10 * OF_DIGITS["examples_per_class"][0]
+    assert named(DYNAMICS, f"all and {n} are the same", moving(batch_sizes=["all", n]))
+    assert config_problems(moving(batch_sizes=["all", 30]), SCHEMA) == []
 
 
 def test_all_mistakes_are_named_at_once():

@@ -122,6 +122,16 @@ def test_kappa_does_not_depend_on_the_scale_or_the_sign_of_the_slope():
         assert values == pytest.approx([values[0]] * len(rows), rel=1e-3), name
 
 
+def test_the_bound_from_below_of_fast_is_kappa_once_its_steps_resolve_the_spectrum_and_less_before():
+    model, (inputs, targets) = network(1).double(), example(1)
+    few = PredictorSettings(estimators=("fast",), fast_steps=6, fast_start_vectors=2, top=1)
+    early, late = (
+        found_of(model, "binary_cross_entropy", inputs.double(), targets, s).rows["fast"] for s in (few, EXACT)
+    )
+    assert late["kappa_lower"] == pytest.approx(late["kappa"], rel=1e-6)
+    assert 0 < early["kappa_lower"] < early["kappa"]
+
+
 def test_the_smoothed_sum_is_that_of_the_hessian_without_its_slope():
     """The authors' kernel on the exact eigenvalues of d2 f, of which each start vector sees its own weights."""
     model, (inputs, targets) = network(1), example(1)

@@ -123,6 +123,12 @@ def test_scales_are_of_weights_of_outputs_and_of_normalisations():
     assert end == pytest.approx(last * inner * math.sqrt(2) * math.sqrt(48) * 0.5 * 0.5 * offset, rel=0.9)
 
 
+def test_batch_norm_which_knows_the_training_examples_is_refused():
+    model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)).double().eval()
+    with pytest.raises(InputError, match="batch norm's running statistics"):
+        bounds(model, model.state_dict(), exact=False)
+
+
 def test_terms_of_a_linear_regression_are_those_worked_out_by_hand():
     """f = w x with inputs s_i e_i: H = diag(2 s_i^2 / 3); all start at 0.5, so the scale is 0.5."""
     model = nn.Linear(3, 1, bias=False).double().eval()
@@ -152,7 +158,7 @@ def test_the_posterior_error_of_one_weight_is_the_normal_probability_of_the_wron
     mixed = replace(right, targets=torch.tensor([1, 1, 1, 0]))
     start = {"weight": torch.full((1, 1), 2.0)}
     row = bounds(model, start, right, mixed, "mean_squared_error", sigmas=(sigma,), posterior_samples=3000).iloc[0]
-    wrong = norm.cdf(-0.8 / deviation)
+    wrong = norm.cdf((0.5 - 0.8) / deviation)  # squared error draws outputs to 0 or 1: the border is 1/2
     error = math.sqrt(wrong * (1 - wrong) / 3000)
     assert row.posterior_train_error_standard_error == pytest.approx(error, rel=0.1)
     assert abs(row.posterior_train_error - wrong) < 4 * error

@@ -137,6 +137,14 @@ def test_a_rule_with_a_node_at_zero_is_that_of_its_moments(steps):
     assert one == pytest.approx(7.0, rel=1e-12)  # nodes 0 and 41 / 7: the trace
 
 
+def test_known_eigenvalues_are_added_to_the_lower_sum_of_the_others():
+    inner = torch.tensor([-2.0, -0.5, 0.25, 1.0], dtype=torch.float64)
+    measures = quadrature(symmetric(inner), 2, 3)
+    alone = lower_absolute_sum(measures, 4)
+    assert lower_absolute_sum(measures, 6, [5.0, -7.0]) == pytest.approx(alone + 12.0, rel=1e-12)
+    assert lower_absolute_sum([], 2, [5.0, -7.0]) == 12.0
+
+
 def test_zeros_and_one_eigenvalue_have_a_smoothed_sum_of_a_four_hundredth_each():
     p = 20_000
     entries = torch.zeros(p, dtype=torch.float64)
@@ -145,6 +153,16 @@ def test_zeros_and_one_eigenvalue_have_a_smoothed_sum_of_a_four_hundredth_each()
     assert absolute_sum(measures, p).value == pytest.approx(0.5, rel=1e-9)
     assert smoothing_floor(measures, p) == pytest.approx(2.5e-3 * p, rel=0.02)
     assert smoothed_absolute_sum(measures, p) == pytest.approx(smoothing_floor(measures, p) + 0.5, rel=5e-3)
+
+
+@pytest.mark.parametrize("largest", [1.0, 50.0, 220.0, -50.0])
+def test_zeros_beside_one_eigenvalue_of_any_size_sum_to_the_floor_and_its_magnitude(largest):
+    """The grid ends just beyond zero on one side, and cuts the kernel there in both."""
+    p = 40_000
+    entries = torch.zeros(p, dtype=torch.float64)
+    entries[7] = largest
+    measures = quadrature(Diagonal(entries), 10, 2)
+    assert smoothed_absolute_sum(measures, p) == pytest.approx(smoothing_floor(measures, p) + abs(largest), rel=0.02)
 
 
 @pytest.mark.parametrize(("values", "deviation"), [((-0.2, 0.3), 1e-5), ((-1.0, 98.98), 1e-3)])

@@ -37,6 +37,7 @@ from hessketch.studies.sgd_dynamics import (
     joined,
     landmarks,
     networks,
+    noisy_error,
     of_network,
     rank_correlation,
     runs_table,
@@ -120,19 +121,34 @@ def test_the_terms_of_the_chosen_bound_make_up_its_right_hand_side():
     assert set(rows["sigma"]) == {1.0} and len(rows) == 2 * len(settings())
     total = rows["curvature_term"] + rows["distance_term"] + rows["log_term"]
     assert total.to_numpy() == pytest.approx(rows["right_hand_side"].to_numpy())
-    assert rows["gap"].to_numpy() == pytest.approx((rows["test_error"] - 0.1).to_numpy())
-    assert rows["posterior_gap"].to_numpy() == pytest.approx(0.05)
+    assert rows["gap"].to_numpy() == pytest.approx((rows["test_error_noisy"] - 0.1).to_numpy())
+    right = rows["label_noise"] == 0
+    assert rows.loc[right, "posterior_gap"].to_numpy() == pytest.approx(0.05)
+    assert (rows["vacuous"] == (rows["bound"] >= 0.9)).all()  # of ten classes
 
 
-def test_the_same_prior_is_the_one_nearest_to_the_initial_scale_in_every_run():
-    rows = pd.DataFrame([point(seed=seed) for seed in (0, 0, 1, 1)]).assign(
-        sigma=[0.5, 1.5] * 2, chosen=[True, False, False, True], right_hand_side=[1.0, 2.0, 3.0, 4.0],
-        test_error=0.2, train_error=0.1, posterior_test_error=0.3, posterior_train_error=0.2, effective_curvature=0.0,
-        distance=1.0, log_term=0.0,
+def test_runs_are_compared_under_the_least_prior_at_which_curvature_counts_in_all():
+    rows = pd.DataFrame([point(seed=seed) for seed in (0, 0, 0, 1, 1, 1)]).assign(
+        sigma=[0.5, 1.5, 3.0] * 2, chosen=[True, False, False, False, False, True], active=[0, 2, 5, 1, 3, 9],
+        right_hand_side=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], bound=0.5, test_error=0.2, train_error=0.1,
+        posterior_test_error=0.3, posterior_train_error=0.2, effective_curvature=0.0, distance=1.0, log_term=0.0,
     )  # fmt: skip
     compared = chosen_bounds(rows)
-    assert compared["sigma"].tolist() == [0.5, 1.5]
-    assert compared["right_hand_side_at_one_prior"].tolist() == [2.0, 4.0]  # 1.5 is nearer to 1 than 0.5, as factors
+    assert compared["sigma"].tolist() == [0.5, 3.0] and set(compared["one_prior"]) == {1.5}
+    assert compared["right_hand_side_at_one_prior"].tolist() == [2.0, 5.0]
+    nowhere = chosen_bounds(rows.assign(active=0))
+    assert set(nowhere["one_prior"]) == {3.0} and nowhere["right_hand_side_at_one_prior"].tolist() == [3.0, 6.0]
+
+
+def test_the_error_on_noisy_labels_follows_from_that_on_right_ones():
+    """Of 100,000 simulated labels of four classes, a third of them wrong, and predictions that err in a fifth."""
+    generator, n, classes, noise = np.random.default_rng(0), 100_000, 4, 1 / 3
+    label = generator.integers(classes, size=n)
+    predicted = np.where(generator.random(n) < 0.2, (label + generator.integers(1, classes, n)) % classes, label)
+    given = np.where(generator.random(n) < noise, (label + generator.integers(1, classes, n)) % classes, label)
+    expected = noisy_error((predicted != label).mean(), noise, classes)
+    assert abs((predicted != given).mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
+    assert noisy_error(0.2, 0.0, 4) == 0.2 and noisy_error(0.0, noise, 4) == noise
 
 
 def correlation(table, axis, predicted="bound", measured="test_error"):
