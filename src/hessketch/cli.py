@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -193,6 +193,17 @@ def memory_from(arguments: argparse.Namespace, device: Any) -> int:
         return arguments.memory_gib
     share = 1.0 if device.type == "cuda" else min(1.0, (arguments.threads or os.cpu_count()) / os.cpu_count())
     return int(0.8 * share * free_memory(device))
+
+
+def add_figure(parser: argparse.ArgumentParser, figures: Iterable[str]) -> None:
+    """What every script that draws one of several figures takes besides the rows that it draws."""
+    figures = list(figures)
+    parser.add_argument("figure", choices=figures, metavar="figure", help=", ".join(figures))
+    parser.add_argument("--tables", type=Path, required=True, help="folder of the study's tables")
+    parser.add_argument("--dataset", required=True, help="data set")
+    parser.add_argument("--pdf", type=Path, required=True, help="PDF file to write")
+    parser.add_argument("--png", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--log", help="log file")
 
 
 def add_save_every(parser: argparse.ArgumentParser) -> None:

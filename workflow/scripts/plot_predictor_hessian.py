@@ -1,10 +1,8 @@
 """Draws one figure of the predictor Hessian's study from its tables."""
 
 import argparse
-from pathlib import Path
 
-from hessketch.cli import run_job
-from hessketch.errors import InputError
+from hessketch.cli import add_figure, run_job
 
 # Figure: the module that draws it and the tables that it takes.
 FIGURES = {
@@ -16,33 +14,23 @@ FIGURES = {
 
 
 def plot(arguments: argparse.Namespace, progress) -> None:
-    from importlib import import_module
-
-    from hessketch.figures import style
-    from hessketch.records import read_table
+    from hessketch.figures.drawing import draw_to_files
     from hessketch.studies.predictor_hessian import of_cell
 
     module, names = FIGURES[arguments.figure]
-    draw = getattr(import_module(f"hessketch.figures.predictor_hessian_{module}"), arguments.figure)
-    tables = [read_table(arguments.tables / f"{name}.parquet") for name in names]
-    try:
-        figure = draw(*(of_cell(table, arguments.dataset, arguments.network) for table in tables))
-    except InputError as error:
-        # Trainings that diverged before their first checkpoint are a result: their figure says so.
-        progress.say(f"nothing to draw: {error}")
-        figure = style.message(f"nothing to draw: {error}")
-    style.save_figure(figure, arguments.pdf, arguments.png)
-    progress.say(f"drew {arguments.figure}")
+    draw_to_files(
+        f"predictor_hessian_{module}",
+        arguments.figure,
+        [arguments.tables / f"{name}.parquet" for name in names],
+        lambda table: of_cell(table, arguments.dataset, arguments.network),
+        (arguments.pdf, arguments.png),
+        progress.say,
+    )
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("figure", choices=list(FIGURES), metavar="figure", help=", ".join(FIGURES))
-parser.add_argument("--tables", type=Path, required=True, help="folder of the study's tables")
-parser.add_argument("--dataset", required=True, help="data set")
+add_figure(parser, FIGURES)
 parser.add_argument("--network", required=True, help="network with norm and width: mlp-none-w1")
-parser.add_argument("--pdf", type=Path, required=True, help="PDF file to write")
-parser.add_argument("--png", type=Path, required=True, help="PNG file to write")
-parser.add_argument("--log", help="log file")
 
 if __name__ == "__main__":
     arguments = parser.parse_args()

@@ -1,10 +1,8 @@
 """Draws one figure of the study of SGD's dynamics from its tables."""
 
 import argparse
-from pathlib import Path
 
-from hessketch.cli import run_job
-from hessketch.errors import InputError
+from hessketch.cli import add_figure, run_job
 
 # Figure: the module that draws it, the tables that it takes, and what beside the data set chooses their rows.
 FIGURES = {
@@ -33,33 +31,23 @@ def rows_of(table, arguments: argparse.Namespace, chosen: list[str]):
 
 
 def plot(arguments: argparse.Namespace, progress) -> None:
-    from importlib import import_module
-
-    from hessketch.figures import style
-    from hessketch.records import read_table
+    from hessketch.figures.drawing import draw_to_files
 
     module, names, chosen = FIGURES[arguments.figure]
-    draw = getattr(import_module(f"hessketch.figures.sgd_dynamics_{module}"), arguments.figure)
-    tables = [read_table(arguments.tables / f"{name}.parquet") for name in names]
-    try:
-        figure = draw(*(rows_of(table, arguments, chosen) for table in tables))
-    except InputError as error:
-        # Runs that all diverged, or a rank below k at all checkpoints, are a result: their figure says so.
-        progress.say(f"nothing to draw: {error}")
-        figure = style.message(f"nothing to draw: {error}")
-    style.save_figure(figure, arguments.pdf, arguments.png)
-    progress.say(f"drew {arguments.figure}")
+    draw_to_files(
+        f"sgd_dynamics_{module}",
+        arguments.figure,
+        [arguments.tables / f"{name}.parquet" for name in names],
+        lambda table: rows_of(table, arguments, chosen),
+        (arguments.pdf, arguments.png),
+        progress.say,
+    )
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("figure", choices=list(FIGURES), metavar="figure", help=", ".join(FIGURES))
-parser.add_argument("--tables", type=Path, required=True, help="folder of the study's tables")
-parser.add_argument("--dataset", required=True, help="data set")
+add_figure(parser, FIGURES)
 parser.add_argument("--network", help="network with norm and width: mlp-none-w1 (of bounds all networks are drawn)")
-parser.add_argument("--label-noise", type=float, help="share of random labels, for loss_change and decrease")
-parser.add_argument("--pdf", type=Path, required=True, help="PDF file to write")
-parser.add_argument("--png", type=Path, required=True, help="PNG file to write")
-parser.add_argument("--log", help="log file")
+parser.add_argument("--label-noise", type=float, help="share of wrong labels, for loss_change and decrease")
 
 
 def parse(given: list[str] | None = None) -> argparse.Namespace:
