@@ -59,7 +59,8 @@ onstart:
 
 
 onsuccess:
-    print(f"\nFigures: {FIGURES}/\nTables and notebooks: {', '.join(f'{RESULTS}/{study}/' for study in STUDIES)}")
+    places = {"Figures": [FIGURES], "Tables and notebooks": [f"{RESULTS}/{study}" for study in STUDIES]}
+    print("", *(f"{name}: {found}" for name, folders in places.items() if (found := existing(folders))), sep="\n")
     print(f"Report:  snakemake {report_arguments()}")
 
 

@@ -31,9 +31,20 @@ def unwritable(folder: str | Path) -> str:
     return "" if os.access(existing, os.W_OK) else f"{existing} is read-only for this user"
 
 
-def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a temporary path in the same folder, then renames it to `path`."""
+def require_file_place(path: str | Path) -> Path:
+    """The path of a file to write; raises InputError where a folder stands there."""
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file to write, in it for example")
+    return path
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a temporary path in the same folder, then renames it to `path`.
+
+    Raises InputError where `path` is a folder.
+    """
+    path = require_file_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     os.close(handle)

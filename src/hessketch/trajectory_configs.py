@@ -205,7 +205,7 @@ def rank_problems(config: Mapping[str, Any]) -> list[str]:
             if k > p:
                 lines.append(
                     f"{DYNAMICS}.top: {k} eigenvalues asked for, {network['name']} of width {network['width']:g} on "
-                    f"{dataset} has {p} parameters; allowed: at most so many"
+                    f"{dataset} has {p} parameters; allowed: at most {p}; or a wider network"
                 )
     return lines
 

@@ -23,7 +23,7 @@ def test_every_figure_and_table_of_the_study_is_there(finished):
 
 def test_the_banner_names_profile_jobs_by_stage_and_device(finished):
     _, said = finished
-    assert re.search(r"profile tiny: 1 data sets, 4 trainings, 2 selections, 4 spectra", said)
+    assert re.search(r"profile tiny: 1 data set, 4 trainings, 2 selections, 4 spectra", said)
     assert "device: CPU" in said
 
 

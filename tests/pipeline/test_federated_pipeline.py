@@ -138,7 +138,7 @@ def test_a_federated_network_has_spectra_like_one_trained_by_sgd(federated):
 
 
 def test_rates_and_seeds_of_a_trainer_share_a_job_and_nothing_was_trained_by_sgd(federated):
-    assert re.search(r"profile tiny: 1 data sets, 2 groups of federated trainings, 1 selections", federated.said)
+    assert re.search(r"profile tiny: 1 data set, 2 groups of federated trainings, 1 selection,", federated.said)
     logs = federated.folder / "logs/tiny"
     assert {path.stem for path in (logs / f"federate/{GROUP}").glob("*.log")} == TRAINERS
     assert not (logs / "train").exists()

@@ -86,8 +86,8 @@ RAW = {
     },
     "sgd_dynamics": {
         "eigenvalues": [*POINT, "operator", "rank", "eigenvalue"],
-        "curvature": [*POINT, "operator", "exact", "trace", "largest_eigenvalue", "smallest_eigenvalue",
-                      "negative_share", "near_zero_share"],
+        "curvature": [*POINT, "operator", "exact", "trace", "trace_standard_error", "largest_eigenvalue",
+                      "smallest_eigenvalue", "negative_share", "near_zero_share"],
         "overlaps": [*POINT, "first", "second", "k", "overlap", "chance"],
         "angles": [*POINT, "first", "second", "index", "angle"],
         "loss_changes": [*POINT, "scheme", "step_size", "samples", "mean", "standard_error", "standard_deviation",
@@ -190,11 +190,21 @@ def test_every_figure_and_the_notebook_are_there(studied, study):
 def test_the_banner_counts_the_stages_of_both_studies(studied):
     """All but the data set that the killed call had prepared."""
     assert re.search(
-        r"profile tiny: 2 data sets, 1 groups of federated trainings, 2 followed trainings, 2 spectra of predictors, "
-        r"1 measurements along trainings, 2 tables, 14 figures, 2 notebook",
+        r"profile tiny: 2 data sets, 1 group of federated trainings, 2 followed trainings, 2 spectra of predictors, "
+        r"1 measurement along trainings, 2 tables, 14 figures, 2 notebooks",
         studied.said,
     )
     assert not (studied.folder / "logs/tiny/train").exists()
+
+
+def test_the_end_names_the_folders_that_there_are_and_the_report_of_what_was_asked_for(studied):
+    made = "results/tiny/predictor_hessian/, results/tiny/sgd_dynamics/"
+    assert f"\nFigures: figures/tiny/\nTables and notebooks: {made}\n" in studied.said
+    report = "predictor_hessian sgd_dynamics --configfile config/tiny.yaml --report results/tiny/report.html"
+    assert f"Report:  snakemake {report}\n" in studied.said
+    done = studied.snakemake(*STUDIES, "--report", "results/tiny/report.html")
+    assert done.returncode == 0 and "substitution" not in done.stdout, done.stdout[-3000:]
+    assert (studied.folder / "results/tiny/report.html").stat().st_size > 100_000
 
 
 def test_predictor_hessians_are_those_of_every_loss_epoch_and_example_and_of_every_round(studied):
@@ -243,7 +253,11 @@ def test_dynamics_cross_noise_and_batches_and_bound_the_smaller_training_set_too
 def test_the_runs_of_both_studies_are_recorded_as_finished(studied):
     for study, count in (("predictor_hessian", 2), ("sgd_dynamics", 5)):
         runs = table(studied, study, "runs")
-        assert len(runs) == count and set(runs["status"]) == {"finished"}
+        assert set(runs["status"]) == {"finished"}
+        if study == "predictor_hessian":
+            assert runs["selected"].all() and set(runs["method"]) == {"sgd", "count_sketch"}
+            runs = runs[runs["method"] == "sgd"]
+        assert len(runs) == count
         records = list((studied.folder / f"results/tiny/{study}/runs").rglob("record.json"))
         assert len(records) == count
         assert {read_record(path)["train_loss"] for path in records} == set(runs["train_loss"])

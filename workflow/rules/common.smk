@@ -51,10 +51,10 @@ STAGES = {
     "sharper_sketching_figure": "figures",
     "predictor_hessian_figure": "figures",
     "sgd_dynamics_figure": "figures",
-    "full_spectrum_notebook": "notebook",
-    "sharper_sketching_notebook": "notebook",
-    "predictor_hessian_notebook": "notebook",
-    "sgd_dynamics_notebook": "notebook",
+    "full_spectrum_notebook": "notebooks",
+    "sharper_sketching_notebook": "notebooks",
+    "predictor_hessian_notebook": "notebooks",
+    "sgd_dynamics_notebook": "notebooks",
 }
 
 SCHEMA = yaml.safe_load((Path(workflow.basedir) / "config/schema.yaml").read_text())
@@ -149,6 +149,14 @@ def can_reach(url):
     return True
 
 
+def counted(count, stage):
+    """'2 spectra of checkpoints', '1 spectrum of checkpoints'."""
+    if count > 1:
+        return f"{count} {stage}"
+    noun, rest = re.fullmatch("(.*?)( (?:of|along) .*)?", stage).groups()
+    return f"{count} {noun[:-1] + 'um' if noun == 'spectra' else noun.removesuffix('s')}{rest or ''}"
+
+
 def start_or_explain():
     """The last check before the first job, and the banner."""
     of_networks = reduction_problems(config) + rank_problems(config)
@@ -158,15 +166,22 @@ def start_or_explain():
     for rule, stage in STAGES.items():  # a name that ends in _ stands for the rules that a loop makes
         matching = [job for job in jobs if job == rule or (rule.endswith("_") and job.startswith(rule))]
         counts[stage] = counts.get(stage, 0) + len(matching)
-    stages = ", ".join(f"{count} {stage}" for stage, count in counts.items() if count)
+    stages = ", ".join(counted(count, stage) for stage, count in counts.items() if count)
     device = ", ".join(GPUS) if GPUS else f"CPU, {workflow.cores} cores"
     print(f"\nhessketch, profile {config['profile']}: {stages}\ndevice: {device}; logs: {LOGS}/\n", file=sys.stderr)
 
 
 def report_arguments():
-    files = workflow.config_settings.configfiles
-    chosen = f"--configfile {' '.join(os.path.relpath(f) for f in files)} " if files else ""
-    return f"{chosen}--report {RESULTS}/report.html"
+    """What follows `snakemake` in the command that reports on what was asked for."""
+    files = [os.path.relpath(file) for file in workflow.config_settings.configfiles]
+    # Targets first: after --configfile they would be config files too.
+    words = [*workflow.dag_settings.targets, *(["--configfile", *files] if files else [])]
+    return shlex.join([*words, "--report", f"{RESULTS}/report.html"])
+
+
+def existing(folders):
+    """Those of the folders that there are, as text; after a part of the workflow not all."""
+    return ", ".join(f"{folder}/" for folder in folders if Path(folder).is_dir())
 
 
 wildcard_constraints:

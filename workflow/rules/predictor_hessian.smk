@@ -117,10 +117,16 @@ rule predictor_hessian_tables:
     localrule: True
     input:
         script="workflow/scripts/tabulate_predictor_hessian.py",
-        code=code("studies", "runs", "trainers", "curvature/predictor_spectra", "curvature/predictor_estimators"),
+        code=code(
+            "studies", "runs", "trainers", "curvature/predictor_spectra", "curvature/predictor_estimators",
+            "training/selection",
+        ),  # fmt: skip
         kappa=expand("{folder}/kappa.parquet", folder=PREDICTOR_FOLDERS),
         density=expand("{folder}/density.parquet", folder=PREDICTOR_FOLDERS),
-        records=[f"{PREDICTOR_STUDY}/runs/{run.path}/record.json" for run in TRAJECTORY_RUNS[PREDICTOR]],
+        records=[
+            *(f"{PREDICTOR_STUDY}/runs/{run.path}/record.json" for run in TRAJECTORY_RUNS[PREDICTOR]),
+            *(f"{RESULTS}/runs/{run.path}/record.json" for group in PREDICTOR_GROUPS for run in GROUPS[group]),
+        ],
     output:
         expand(f"{PREDICTOR_STUDY}/{{table}}.parquet", table=PREDICTOR_TABLES),
     log:

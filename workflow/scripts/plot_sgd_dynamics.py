@@ -41,6 +41,7 @@ def plot(arguments: argparse.Namespace, progress) -> None:
         lambda table: rows_of(table, arguments, chosen),
         (arguments.pdf, arguments.png),
         progress.say,
+        runs=arguments.tables / "runs.parquet",
     )
 
 

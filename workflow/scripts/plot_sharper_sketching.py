@@ -30,6 +30,7 @@ def plot(arguments: argparse.Namespace, progress) -> None:
         lambda table: of_cell(table, arguments.dataset, arguments.network, arguments.variant),
         (arguments.pdf, arguments.png),
         progress.say,
+        runs=arguments.tables / "runs.parquet",
     )
 
 

@@ -7,8 +7,9 @@ from hessketch.cli import run_job
 
 def prepare(arguments: argparse.Namespace, progress) -> None:
     from hessketch.data.prepared import prepare_dataset
-    from hessketch.records import write_tensors
+    from hessketch.records import require_file_place, write_tensors
 
+    require_file_place(arguments.output)
     progress.say(f"reading {arguments.dataset}, looking in {arguments.folder}")
     prepared = prepare_dataset(arguments.dataset, arguments.folder, download=True)
     tensors = prepared.to_tensors()

@@ -14,7 +14,21 @@ from hessketch.cli import (
     run_job,
     settings_from,
 )
+from hessketch.dynamics.generalization_bound import SIGMAS
 from hessketch.dynamics.job import DynamicsSettings
+from hessketch.errors import InputError
+
+
+def followed_along(arguments: argparse.Namespace, runs: list):
+    """Whether a run is measured at each of its checkpoints; raises InputError for a number that no run has."""
+    if "follow" not in arguments:
+        return lambda run: True
+    sizes = {run.examples_per_class for run in runs}
+    if arguments.follow not in sizes:
+        known = ", ".join("all" if size is None else str(size) for size in sorted(sizes, key=lambda size: size or 0))
+        given = "all" if arguments.follow is None else arguments.follow
+        raise InputError(f"--follow {given}: no run has so many examples a class; allowed: {known}; or leave it out")
+    return lambda run: run.examples_per_class == arguments.follow
 
 
 def measure(arguments: argparse.Namespace, progress) -> None:
@@ -25,6 +39,8 @@ def measure(arguments: argparse.Namespace, progress) -> None:
     from hessketch.runs import Run
     from hessketch.trajectories import read_trajectory
 
+    runs = [Run.from_path(path) for path in arguments.runs]
+    along = followed_along(arguments, runs)
     prepared = read_prepared(arguments.data)
 
     def followed(run: Run) -> Followed:
@@ -39,12 +55,12 @@ def measure(arguments: argparse.Namespace, progress) -> None:
 
     device = device_from(arguments)
     measure_runs(
-        [Run.from_path(path) for path in arguments.runs],
+        runs,
         followed,
         settings_from(arguments, DynamicsSettings),
         arguments.sigmas,
         arguments.output,
-        along=lambda run: run.examples_per_class == arguments.follow,
+        along=along,
         device=device,
         memory=memory_from(arguments, device),
         progress=progress,
@@ -57,9 +73,20 @@ parser.add_argument("--trajectories", type=Path, required=True, help="folder of 
 parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
 parser.add_argument("--output", type=Path, required=True, help="folder to write the tables into")
 parser.add_argument(
-    "--follow", type=per_class, metavar="N", help="runs of so many examples a class are measured at each checkpoint"
+    "--follow",
+    type=per_class,
+    metavar="N",
+    default=argparse.SUPPRESS,  # None is the word all
+    help="runs of so many examples a class, or 'all', are measured at each checkpoint, others at the last "
+    "(default: every run at each)",
 )
-parser.add_argument("--sigmas", type=float, nargs="+", required=True, help="priors, in initial scales of the layers")
+parser.add_argument(
+    "--sigmas",
+    type=float,
+    nargs="+",
+    default=SIGMAS,
+    help=f"priors, in initial scales of the layers (default: {' '.join(map(str, SIGMAS))})",
+)
 add_test_size(parser)
 parser.add_argument("--log", help="log file")
 add_settings(parser, DynamicsSettings)

@@ -25,7 +25,7 @@ def tabulate(arguments: argparse.Namespace, progress) -> None:
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--kappa", type=Path, nargs="*", default=[], help="kappa.parquet of every job")
 parser.add_argument("--density", type=Path, nargs="*", default=[], help="density.parquet of every job")
-parser.add_argument("--records", type=Path, nargs="*", default=[], help="record.json of every training")
+parser.add_argument("--records", type=Path, nargs="*", default=[], help="record.json of every training, of all rates")
 parser.add_argument("--output", type=Path, required=True, help="folder to write the tables into")
 parser.add_argument("--log", help="log file")
 

@@ -9,11 +9,11 @@ TABLES = ("eigenvalues", "curvature", "overlaps", "angles", "loss_changes", "bou
 
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.records import read_record, read_table, write_table
-    from hessketch.studies.sgd_dynamics import bound_correlations, joined, runs_table
+    from hessketch.records import read_record, write_table
+    from hessketch.studies.sgd_dynamics import bound_correlations, joined, read_raw, runs_table
     from hessketch.studies.sgd_dynamics_coverage import coverage
 
-    tables = {name: joined(read_table(path) for path in getattr(arguments, name)) for name in TABLES}
+    tables = {name: joined(read_raw(getattr(arguments, name), name)) for name in TABLES}
     tables |= {
         "runs": runs_table(read_record(path) for path in arguments.records),
         "bound_correlations": bound_correlations(tables["bounds"]),

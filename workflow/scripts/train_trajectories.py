@@ -30,7 +30,8 @@ def train(arguments: argparse.Namespace, progress) -> None:
     from hessketch.training.trajectories import follow_runs
 
     prepared = read_prepared(arguments.data)
-    given = settings_from(arguments, TrajectorySettings)
+    steps = TrajectorySettings.steps if arguments.steps is None else arguments.steps
+    given = settings_from(arguments, TrajectorySettings, steps=steps)
 
     def settings_of(run, examples):
         if arguments.epochs is None:
@@ -57,13 +58,15 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("runs", nargs="+", help="identities: dataset/noise0/n100/network-norm-w1/loss/sgd-b50/lr0.1/seed0")
 parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
 parser.add_argument("--output", type=Path, required=True, help="folder of all runs; each writes into its own below it")
-parser.add_argument("--epochs", type=whole_number(1), help="passes over the examples, in place of --steps")
+length = parser.add_mutually_exclusive_group()
+length.add_argument("--steps", type=whole_number(1), help=f"steps of SGD (default: {TrajectorySettings.steps})")
+length.add_argument("--epochs", type=whole_number(1), help="passes over the examples, in place of --steps")
 parser.add_argument(
     "--keep", type=whole_number(0), nargs="+", required=True, help="steps (or epochs) after which weights are kept"
 )
 add_test_size(parser)
 parser.add_argument("--log", help="log file")
-add_settings(parser, TrajectorySettings, skip=("learning_rate", "batch_size"))
+add_settings(parser, TrajectorySettings, skip=("learning_rate", "batch_size", "steps"))
 add_save_every(parser)
 add_device(parser)
 

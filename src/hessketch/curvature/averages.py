@@ -28,7 +28,7 @@ def count_examples(inputs: Any, targets: Any) -> int:
     return next((len(t) for t in [*tree_leaves(targets), *tree_leaves(inputs)] if isinstance(t, Tensor) and t.ndim), 0)
 
 
-def _pairs(batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+def pairs(batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     """The batches that hold examples; raises InputError for one that is no pair of inputs and targets."""
     for batch in batches:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
@@ -110,7 +110,7 @@ class ExampleAverage:
         """Builds and keeps the products of batches while they fit; returns the number of examples of all."""
         examples, used, full = 0, 0, memory <= 0
         probe = [torch.zeros_like(p) for p in self.parameters]
-        for inputs, targets in _pairs(self._batches):
+        for inputs, targets in pairs(self._batches):
             examples += count_examples(inputs, targets)
             if full:
                 continue
@@ -230,7 +230,7 @@ class ExampleAverage:
         if self._kept and not self._in_order:
             return
         examples = 0
-        batches = _pairs(self._batches)
+        batches = pairs(self._batches)
         for inputs, targets in islice(batches, self._kept_batches, None) if self._in_order else batches:
             examples += count_examples(inputs, targets)
             yield from self._products(inputs, targets, first, self._build.dropped)
@@ -256,7 +256,7 @@ class ExampleAverage:
         """Gradient of the mean loss, shape (p,)."""
         with arithmetic(self._tf32, self._deterministic):
             total = torch.zeros(sum(self._sizes), dtype=self.dtype, device=self.device)
-            for inputs, targets in _pairs(self._batches):
+            for inputs, targets in pairs(self._batches):
                 for _, gradient in self._products(inputs, targets, self._flat, loss_gradient):
                     total += gradient
         return self._over_processes(total) / self.examples

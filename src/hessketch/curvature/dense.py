@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from hessketch.curvature.averages import count_examples, require_frozen
+from hessketch.curvature.averages import count_examples, pairs, require_frozen
 from hessketch.curvature.batch import Batch, require_finite
 from hessketch.curvature.graphs import GradientGraph
-from hessketch.curvature.losses import Loss, summed_loss
+from hessketch.curvature.losses import Loss, as_loss, summed_loss
 from hessketch.curvature.operators import select_parameters
 from hessketch.curvature.precision import arithmetic
 from hessketch.errors import InputError, NotFiniteError
@@ -36,7 +36,7 @@ def require_memory(needed: int, device: torch.device, what: str, memory: int | N
 
 def dense_hessian(
     model: nn.Module,
-    loss: Loss,
+    loss: str | Loss,
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     dtype: torch.dtype = torch.float64,
@@ -47,22 +47,26 @@ def dense_hessian(
     """Hessian (p, p) of the mean loss over all examples of the (inputs, targets) batches, exactly symmetric.
 
     Computed in `dtype` on copies of parameters, buffers and inputs, which the model itself does not see, on the
-    parameters' device. The order of the parameters is that of the operators: `named_parameters`, those that require a
-    gradient, each flattened row by row. Each batch's gradient is differentiated backwards for `chunk` rows at once (by
-    default up to 64, as many as 256 MiB hold); besides the matrix only such a block is held.
+    parameters' device. `loss` is a function or the name of one. The order of the parameters is that of the operators:
+    `named_parameters`, those that require a gradient, each flattened row by row. Each batch's gradient is
+    differentiated backwards for `chunk` rows at once (by default up to 64, as many as 256 MiB hold); besides the matrix
+    only such a block is held.
 
     `progress(done, total)` counts rows over all batches. Raises InputError when the matrix exceeds `memory` bytes
-    (default: what is free), for a model in train mode, no examples, or a loss without a symmetric second derivative;
+    (default: what is free), for a model in train mode or whose first batch has other outputs each time, batches that
+    are no pairs, no examples, a loss that `summed_loss` refuses or one without a symmetric second derivative;
     NotFiniteError for NaN or infinity.
     """
     require_frozen(model)
+    loss = as_loss(loss)
     if chunk is not None:
         require_at_least(1, chunk=chunk)
     chosen = select_parameters(model)
-    batches = [batch for batch in batches if count_examples(*batch)]
+    batches = list(pairs(batches))
     if not batches:
         raise InputError("no examples given: an average over nothing is undefined")
-    device, p = next(iter(chosen.values())).device, sum(q.numel() for q in chosen.values())
+    own, p = next(iter(chosen.values())), sum(q.numel() for q in chosen.values())
+    device = own.device
     require_memory(p * p * dtype.itemsize, device, f"the Hessian of {p} parameters in {dtype}", memory)
     room = _BLOCK_BYTES if memory is None else min(_BLOCK_BYTES, memory - p * p * dtype.itemsize)
     fixed = {n: converted(t, dtype) for n, t in [*model.named_parameters(), *model.named_buffers()]}
@@ -73,7 +77,7 @@ def dense_hessian(
         summed = None
         for inputs, targets in batches:
             moved = converted(inputs.to(device), dtype), converted(targets.to(device), dtype)
-            batch, summed = _batch(model, fixed, leaves, loss, summed, *moved)
+            batch, summed = _batch(model, fixed, leaves, loss, summed, *moved, own.dtype)
             for rows in _add_hessian(total, batch, chunk, room):
                 done += rows
                 report(done, len(batches) * p)
@@ -93,6 +97,7 @@ def _batch(
     summed: Loss | None,
     inputs: Tensor,
     targets: Tensor,
+    own: torch.dtype,
 ) -> tuple[Batch, Loss]:
     """The batch, and the loss as a sum, which is found out from the first one."""
 
@@ -102,8 +107,26 @@ def _batch(
     parameters = list(leaves.values())
     if summed is None:
         with torch.no_grad():
-            summed = summed_loss(loss, require_finite(network(parameters)), targets)
+            outputs = require_finite(network(parameters))
+            _require_same(outputs, network(parameters))
+            summed = checked_sum(loss, outputs, targets, own)
     return Batch(network, parameters, lambda outputs: summed(outputs, targets), list(fixed.values())), summed
+
+
+def checked_sum(loss: Loss, outputs: Tensor, targets: Tensor, own: torch.dtype) -> Loss:
+    """`summed_loss`, asked first in the network's `own` precision, which is that of tensors that the loss may hold."""
+    if own != outputs.dtype:
+        summed_loss(loss, outputs.to(own), converted(targets, own))
+    return summed_loss(loss, outputs, targets)
+
+
+def _require_same(outputs: Tensor, again: Tensor) -> None:
+    apart = float(torch.linalg.vector_norm(outputs - again))
+    if apart > torch.finfo(outputs.dtype).eps ** 0.5 * float(torch.linalg.vector_norm(outputs)):
+        raise InputError(
+            "the network gives other outputs each time, as functional.dropout does unless it is told of eval mode "
+            "(training=self.training); take the randomness out"
+        )
 
 
 def _add_hessian(total: Tensor, batch: Batch, chunk: int | None, room: int) -> Iterator[int]:
@@ -144,7 +167,7 @@ def _symmetrised(matrix: Tensor, block: int = 1024) -> Tensor:
     if asymmetry**0.5 > allowed:
         raise InputError(
             f"the Hessian is not symmetric: |H - H^T| is {asymmetry**0.5:.1e} of {norm:.1e} (allowed: {allowed:.1e}); "
-            "the loss or a layer has no second derivative, or gives another value each time"
+            "the loss or a layer has no second derivative"
         )
     return matrix
 

@@ -4,11 +4,13 @@ Outputs have shape (n, C); targets are class numbers (n,), or anything the funct
 Every function here is twice differentiable in the outputs; curvature operators take any such function.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import vmap
 from torch.nn import functional
 from torch.utils._pytree import tree_map
 
@@ -72,11 +74,16 @@ def outputs_of(loss: str, classes: int) -> int:
 def correct(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> Tensor:
     """Which predictions are right, bool (n,): the largest output, or the class that a single one is closer to.
 
-    The border of a single output is 0, and 1/2 for the loss `mean_squared_error`, which draws it to 0 or 1 itself.
+    The border of a single output is 0, and 1/2 for the loss `mean_squared_error`, which draws it to 0 or 1 itself. With
+    any other function, of one value an example, it is where both classes cost the same.
     """
-    if outputs.shape[1] == 1:
-        return (outputs[:, 0] > (0.5 if loss is mean_squared_error else 0)) == (targets > 0)
-    return outputs.argmax(1) == targets
+    if outputs.shape[1] != 1:
+        return outputs.argmax(1) == targets
+    if loss is None or loss in LOSSES.values():
+        predicted = outputs[:, 0] > (0.5 if loss is mean_squared_error else 0)
+    else:
+        predicted = loss(outputs, torch.ones_like(targets)) < loss(outputs, torch.zeros_like(targets))
+    return predicted == (targets > 0)
 
 
 def loss_function(name: str) -> Loss:
@@ -84,6 +91,39 @@ def loss_function(name: str) -> Loss:
     if name not in LOSSES:
         raise InputError(f"loss {name!r} is unknown; allowed: {', '.join(LOSSES)}")
     return LOSSES[name]
+
+
+def as_loss(loss: str | Loss) -> Loss:
+    """The loss of that name, or the function itself; a module with tensors of its own serves float32 and float64.
+
+    Raises InputError, with the allowed names, for anything else.
+    """
+    if isinstance(loss, str):
+        return loss_function(loss)
+    if isinstance(loss, type) or not callable(loss):
+        raise InputError(
+            f"loss is {loss!r}; give a function of outputs and targets, such as nn.CrossEntropyLoss(), or one of the "
+            f"names {', '.join(LOSSES)}"
+        )
+    if not isinstance(loss, nn.Module) or not any(t.is_floating_point() for t in loss.state_dict().values()):
+        return loss
+    copies = {dtype: copy.deepcopy(loss).to(dtype) for dtype in (torch.float32, torch.float64)}
+    return lambda outputs, targets: copies.get(outputs.dtype, loss)(outputs, targets)
+
+
+def loss_of_each(loss: Loss, outputs: Tensor, targets: Tensor) -> Loss:
+    """A loss that `summed_loss` takes as one value an example, shape (n,): a mean or a sum is that of batches of one.
+
+    Raises as `summed_loss`, which is asked with the given outputs (n, ...) and targets (n, ...).
+    """
+    summed = summed_loss(loss, outputs, targets)
+    with torch.no_grad():
+        dimensions = loss(outputs, targets).ndim
+    if dimensions == 1:
+        return loss
+    if dimensions:
+        return lambda o, t: loss(o, t).flatten(1).sum(1)
+    return vmap(lambda o, t: summed(o[None], t[None]))
 
 
 def summed_loss(loss: Loss, outputs: Tensor, targets: Any) -> Callable[[Tensor, Any], Tensor]:
@@ -129,20 +169,24 @@ def _told_apart(loss: Loss, outputs: Tensor, targets: Any) -> Tensor:
 
 
 def _reduction(loss: Loss, outputs: Tensor, targets: Any) -> tuple[bool, bool]:
-    """Whether a scalar loss behaves as a mean, and as a sum, of one part after the first third and the rest."""
+    """Whether a scalar loss behaves as a mean, and as a sum, of the first examples and the rest.
+
+    At several cuts: where both parts hold as much of each class, a mean with weights looks like one without.
+    """
     n = len(outputs)
     if n == 1:
         outputs = torch.cat([outputs, outputs])
         targets = tree_map(lambda t: torch.cat([t, t]) if isinstance(t, Tensor) else t, targets)
         n = 2
-    cut = max(n // 3, 1)
-    whole = loss(outputs, targets)
-    first, rest = (
-        loss(outputs[part], tree_map(lambda t, part=part: t[part] if isinstance(t, Tensor) else t, targets))
-        for part in (slice(0, cut), slice(cut, n))
-    )
-    mean, total = (cut * first + (n - cut) * rest) / n, first + rest
-    return (torch.allclose(whole, mean, rtol=1e-4, atol=0), torch.allclose(whole, total, rtol=1e-4, atol=0))
+    whole, is_mean, is_sum = loss(outputs, targets), True, True
+    for cut in {1, max(n // 3, 1), min(2, n - 1)}:
+        first, rest = (
+            loss(outputs[part], tree_map(lambda t, part=part: t[part] if isinstance(t, Tensor) else t, targets))
+            for part in (slice(0, cut), slice(cut, n))
+        )
+        is_mean &= torch.allclose(whole, (cut * first + (n - cut) * rest) / n, rtol=1e-4, atol=0)
+        is_sum &= torch.allclose(whole, first + rest, rtol=1e-4, atol=0)
+    return is_mean, is_sum
 
 
 def mean_loss_and_accuracy(

@@ -1,14 +1,16 @@
 """Gradients of each example's own loss."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad_and_value, vmap
 
 from hessketch.curvature.averages import require_frozen
-from hessketch.curvature.dense import converted, require_memory
-from hessketch.curvature.losses import Loss
+from hessketch.curvature.batch import require_finite
+from hessketch.curvature.dense import checked_sum, converted, require_memory
+from hessketch.curvature.losses import Loss, as_loss
 from hessketch.curvature.memory import saved_tensors, storage_bytes
 from hessketch.curvature.operators import select_parameters
 from hessketch.curvature.precision import arithmetic
@@ -17,11 +19,13 @@ from hessketch.linalg.vectors import require_at_least
 
 # What a chunk of examples may hold of activations and gradients, unless the caller says otherwise.
 _CHUNK_BYTES = 2**28
+# The loss is asked with so many examples whether it is a mean or a sum over them: spread, since data lie by class.
+_ASKED = 64
 
 
 def per_example_gradients(
     model: nn.Module,
-    loss: Loss,
+    loss: str | Loss,
     inputs: Tensor,
     targets: Tensor,
     chunk: int | None = None,
@@ -32,13 +36,15 @@ def per_example_gradients(
 
     Computed in `dtype` (default: the parameters') on copies, for `chunk` examples at once (default: as many as 256 MiB
     hold). The columns are ordered as the operators order parameters: `named_parameters`, those that require a gradient,
-    each flattened row by row. `loss` is called with a batch of one. The mean of the rows is the gradient of the mean
-    loss, (1/n) sum g_i g_i^T the operator `second_moment`.
+    each flattened row by row. `loss`, a function or the name of one, is called with a batch of one. The mean of the
+    rows is the gradient of the mean loss, (1/n) sum g_i g_i^T the operator `second_moment`.
 
-    Raises InputError for a chunk below 1, no examples, unequally many inputs and targets, a model in train mode, or
-    when (n, p) numbers do not fit into memory; NotFiniteError for NaN or infinity.
+    Raises InputError for a chunk below 1, no examples, unequally many inputs and targets, a model in train mode, a loss
+    that for some of the examples is neither one value an example nor their mean or sum (`losses.summed_loss`), or when
+    (n, p) numbers do not fit into memory; NotFiniteError for NaN or infinity.
     """
     require_frozen(model)
+    loss = as_loss(loss)
     chosen = select_parameters(model)
     if chunk is not None:
         require_at_least(1, chunk=chunk)
@@ -53,20 +59,46 @@ def per_example_gradients(
 
     def example_loss(parameters: dict[str, Tensor], example: Tensor, target: Tensor) -> Tensor:
         outputs = functional_call(model, fixed | parameters, (example[None],))
-        return loss(outputs, target[None]).sum()
+        return summed(outputs, target[None])
 
     gradients = torch.empty(n, p, dtype=dtype, device=device)
     with arithmetic():
+        some = (converted(spread(t).to(device), dtype) for t in (inputs, targets))
+        summed = _summed(model, fixed | parameters, loss, *some, first.dtype)
         if chunk is None:
             one = converted(inputs[0].to(device), dtype), converted(targets[0].to(device), dtype)
             chunk = _chunk(example_loss, parameters, *one)
         for rows, examples, labels in zip(*(t.split(chunk) for t in (gradients, inputs, targets)), strict=True):
             examples, labels = converted(examples.to(device), dtype), converted(labels.to(device), dtype)
-            pieces = vmap(grad(example_loss), in_dims=(None, 0, 0))(parameters, examples, labels)
+            pieces, losses = vmap(grad_and_value(example_loss), in_dims=(None, 0, 0))(parameters, examples, labels)
+            _require_defined(losses)
             torch.cat([piece.reshape(len(rows), -1) for piece in pieces.values()], 1, out=rows)
     if not torch.isfinite(gradients).all():
         raise NotFiniteError("per-example gradients hold NaN or infinity: the network's weights have diverged")
     return gradients
+
+
+def spread(examples: Tensor) -> Tensor:
+    """At most 64 examples of all, evenly apart: enough to find out what a loss does with a batch."""
+    return examples[:: math.ceil(len(examples) / _ASKED)]
+
+
+def _summed(
+    model: nn.Module, tensors: dict[str, Tensor], loss: Loss, inputs: Tensor, targets: Tensor, own: torch.dtype
+) -> Loss:
+    """The loss as a sum over examples: of one alone, a mean with weights would lose them."""
+    with torch.no_grad():
+        outputs = require_finite(functional_call(model, tensors, (inputs,)))
+        return checked_sum(loss, outputs, targets, own)
+
+
+def _require_defined(losses: Tensor) -> None:
+    """The mean over nothing, of one target that a loss ignores, is NaN with a gradient of 0."""
+    if losses.isnan().any():
+        raise NotFiniteError(
+            "the loss of a single example is NaN: it is a mean that ignores this target (give reduction='none' or "
+            "leave these examples out), or the network's weights have diverged"
+        )
 
 
 def _chunk(example_loss: Callable[..., Tensor], parameters: dict[str, Tensor], example: Tensor, target: Tensor) -> int:

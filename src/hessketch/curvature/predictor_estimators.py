@@ -14,10 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hessketch.curvature.losses import loss_function
-from hessketch.curvature.operators import CurvatureOperator, predictor
+from hessketch.curvature.averages import require_frozen
+from hessketch.curvature.batch import require_finite
+from hessketch.curvature.dense import converted
+from hessketch.curvature.losses import LOSSES, Loss, as_loss, cross_entropy
+from hessketch.curvature.operators import CurvatureOperator, predictor, select_parameters
 from hessketch.curvature.predictor_settings import PredictorSettings
-from hessketch.errors import NotFiniteError
+from hessketch.errors import InputError
 from hessketch.linalg.complement import without
 from hessketch.linalg.deflation import Eigenpairs
 from hessketch.linalg.density import Density
@@ -33,7 +36,7 @@ from hessketch.linalg.quadrature import (
     stochastic_lanczos_quadrature,
 )
 from hessketch.linalg.sums import Sum
-from hessketch.linalg.vectors import ProgressCallback
+from hessketch.linalg.vectors import ProgressCallback, no_progress
 from hessketch.progress import Progress
 
 
@@ -48,7 +51,7 @@ class PredictorSpectra:
 
 def spectra_of_example(
     model: nn.Module,
-    loss: str,
+    loss: str | Loss,
     inputs: Tensor,
     targets: Tensor,
     settings: PredictorSettings,
@@ -59,17 +62,22 @@ def spectra_of_example(
 ) -> PredictorSpectra:
     """Spectra of H = sum_k (dl/df_k) d2 f_k for inputs (1, ...) and targets (1,), in the network's precision.
 
-    `seed` fixes each estimator's start vectors; `stores` as of `fast_spectrum`. What the numbers mean is said at
-    `predictor_spectra`. Raises NotFiniteError where outputs or products hold NaN, InputError for more than one example
-    and a network that is not in eval mode.
+    `loss` is a function or the name of one, `seed` fixes each estimator's start vectors; `stores` as of
+    `fast_spectrum`; nothing is shown without `progress`. What the numbers mean is said at `predictor_spectra`. Raises
+    NotFiniteError where outputs or products hold NaN; InputError for inputs and targets of another shape, a label that
+    the outputs do not know, cross-entropy of a single output, and a network that is not in eval mode or mixes the
+    examples of a batch.
     """
-    progress = progress or Progress("predictor spectra")
-    example_loss, slope, outputs = _at(model, loss, inputs, targets)
-    operator = predictor(model, loss_function(loss), inputs, targets, tf32=settings.tf32)
+    require_frozen(model)
+    function, own = as_loss(loss), next(iter(select_parameters(model).values()))
+    inputs, targets = (converted(t.to(own.device), own.dtype) for t in (inputs, targets))
+    example_loss, slope, outputs = _at(model, function, inputs, targets)
+    operator = predictor(model, function, inputs, targets, tf32=settings.tf32)
     rows, densities, runs = {}, {}, {}
     for name in settings.estimators:
         generator = torch.Generator().manual_seed(seed)
-        report, begin = progress.stage(f"{name}: product"), time.perf_counter()
+        report = no_progress if progress is None else progress.stage(f"{name}: product")
+        begin = time.perf_counter()
         if name == "paper":
             found = _by_quadrature(operator, settings, abs(slope), generator, report)
         else:
@@ -96,16 +104,40 @@ class _Estimate:
     facts: Mapping[str, Any]
 
 
-def _at(model: nn.Module, loss: str, x: Tensor, y: Tensor) -> tuple[float, float, int]:
+def _at(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> tuple[float, float, int]:
     """The example's loss, its slope in a single output (NaN for several), and the number of outputs."""
+    if x.ndim < 2 or len(x) != 1 or y.ndim < 1 or len(y) != 1:
+        raise InputError(
+            f"inputs have shape {tuple(x.shape)} and targets {tuple(y.shape)}; give one example with its batch axis, "
+            "inputs[i : i + 1] of shape (1, ...) and targets[i : i + 1] of shape (1,)"
+        )
     with torch.no_grad():
-        outputs = model(x)
-    if not torch.isfinite(outputs).all():
-        raise NotFiniteError("the network's outputs hold NaN or infinity: its weights have diverged")
+        outputs = require_finite(model(x))
+    if outputs.ndim != 2 or len(outputs) != 1:
+        raise InputError(
+            f"the network gives outputs of shape {tuple(outputs.shape)} for inputs {tuple(x.shape)}; give inputs with "
+            "a batch axis, inputs[i : i + 1], and a network with outputs (1, C)"
+        )
+    _require_label(loss, outputs.shape[1], y)
     outputs.requires_grad_()
-    value = loss_function(loss)(outputs, y).sum()
+    value = loss(outputs, y).sum()
     (slope,) = torch.autograd.grad(value, outputs)
     return value.item(), slope.item() if slope.numel() == 1 else math.nan, outputs.shape[1]
+
+
+def _require_label(loss: Loss, outputs: int, y: Tensor) -> None:
+    """What the named losses compute without a word, or with one from inside torch; others know their own targets."""
+    if loss is cross_entropy and outputs == 1:
+        raise InputError(
+            "cross_entropy of a single output is 0 whatever it is; give a network with an output a class, or "
+            "binary_cross_entropy"
+        )
+    classes = max(outputs, 2)
+    if loss in LOSSES.values() and not y.is_floating_point() and not 0 <= int(y[0]) < classes:
+        raise InputError(
+            f"the label is {int(y[0])} and the network has {outputs} output{'s' * (outputs > 1)}; allowed: 0 to "
+            f"{classes - 1}"
+        )
 
 
 def _by_quadrature(

@@ -1,6 +1,7 @@
 """How spectra of predictor Hessians are computed. Imports no torch: commands read their flags from here."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from hessketch.described import described, require_allowed
 
@@ -22,15 +23,25 @@ class PredictorSettings:
 
     def __post_init__(self) -> None:
         """Raises InputError for an unknown estimator and counts that no estimate could use."""
-        known = 0 < len(self.estimators) == len(set(self.estimators) & set(ESTIMATORS))
-        counts = {"lanczos_steps": 1, "start_vectors": 1, "fast_steps": 2, "fast_start_vectors": 1, "top": 1}
-        rules = {"estimators": (known, f"one or more of {', '.join(ESTIMATORS)}")}
+        counts = {"lanczos_steps": 2, "start_vectors": 1, "fast_steps": 2, "fast_start_vectors": 1, "top": 1}
+        allowed = f"one or more of {', '.join(ESTIMATORS)}, as a tuple, such as ('fast',)"
+        rules = {"estimators": (_are_estimators(self.estimators), allowed)}
         rules |= {
-            name: (getattr(self, name) >= least, f"a whole number of at least {least}")
+            name: (_is_whole(getattr(self, name), least), f"a whole number of at least {least}")
             for name, least in counts.items()
         }
         rules["grid_points"] = (
-            self.grid_points >= max(16, self.fast_steps),
+            _is_whole(self.grid_points, max(16, self.fast_steps if _is_whole(self.fast_steps, 2) else 2)),
             "a whole number of at least 16 and fast_steps",
         )
         require_allowed(self, rules)
+
+
+def _are_estimators(given: Any) -> bool:
+    """Whether each is known and there once; a word is no list of words."""
+    listed = isinstance(given, tuple | list) and len(given) > 0
+    return listed and all(name in ESTIMATORS and given.count(name) == 1 for name in given)
+
+
+def _is_whole(number: Any, least: int) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= least

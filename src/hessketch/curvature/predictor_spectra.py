@@ -225,7 +225,9 @@ def _finished(
         )  # fmt: skip
     except NotFiniteError as error:
         raise NotFiniteError(f"{where}: {error}") from error
-    progress.say(f"{where}: " + ", ".join(f"kappa {row['kappa']:.4g} ({name})" for name, row in found.rows.items()))
+    why = {name: "" if row["largest_magnitude"] > 0 else ": H_i is zero" for name, row in found.rows.items()}
+    kappas = (f"kappa {row['kappa']:.4g} ({name}{why[name]})" for name, row in found.rows.items())
+    progress.say(f"{where}: {', '.join(kappas)}")
     known = {name: facts[name] for name in ("kind", "time", "train_loss")} | {"example": index, "label": int(y)}
     named = {**training.columns, **known, **{name: found.record[name] for name in ("p", "outputs")}}
     kappa = pandas.DataFrame([{**named, "estimator": name, **row} for name, row in found.rows.items()])

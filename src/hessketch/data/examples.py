@@ -8,6 +8,7 @@ from torch import Tensor
 from hessketch.data.catalog import describe
 from hessketch.data.prepared import PreparedData, normalise
 from hessketch.data.subsets import balanced_subset, noisy_labels
+from hessketch.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,14 @@ def load_examples(
     """A normalised, class-balanced subset of one split, with the fraction `noise` of its labels wrong.
 
     `per_class` None takes every example of the split. Subsets of one seed are nested over sizes, their wrong labels
-    included (see `subsets`). Raises InputError for an unknown split, too many examples or an impossible noise.
+    included (see `subsets`). Raises InputError for an unknown split, too many examples, an impossible noise, or
+    prepared data that are known to be of another data set.
     """
+    if prepared.dataset not in (None, dataset):
+        raise InputError(
+            f"the prepared data given hold {prepared.dataset}, the run asks for {dataset}; give those of {dataset}: "
+            f"resources/{dataset}.safetensors, which the pipeline or prepare_data.py makes"
+        )
     description = describe(dataset)
     images, labels = prepared.split(split)
     indices = balanced_subset(labels, per_class, seed)

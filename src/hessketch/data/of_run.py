@@ -15,6 +15,7 @@ def examples_of_run(run: Run, prepared: PreparedData, split: str, per_class: int
     """The examples that a run trained on (`train`, with its label noise), or its test examples.
 
     `prepared` are the data of the run's data set, `per_class` the number of each class (None: all).
+    Raises InputError as `load_examples` does, for data of another data set among others.
     """
     noise = run.label_noise if split == "train" else 0.0
     return load_examples(prepared, run.dataset, split, per_class, noise, subset_seed(run))

@@ -1,7 +1,7 @@
 """A data set as tensors of one shape: images of 32x32 or reduced ones, kept as bytes, or vectors as they are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -22,24 +22,27 @@ _CLUSTER_SEED = 0  # of the clusters themselves: a name is one fixed data set, w
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Both splits of a data set: images uint8 (n, c, side, side) or vectors float32 (n, d); labels int64 (n,)."""
+    """Both splits of a data set: images uint8 (n, c, side, side) or vectors float32 (n, d); labels int64 (n,).
+
+    `dataset` is its name, where known: read from a file that says it, the data serve runs of that data set alone.
+    """
 
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+    dataset: str | None = None
 
     def to_tensors(self) -> dict[str, Tensor]:
-        return dict(vars(self))
+        return {name: getattr(self, name) for name in _TENSORS}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "PreparedData":
+    def from_tensors(cls, tensors: Mapping[str, Tensor], dataset: str | None = None) -> "PreparedData":
         """Raises InputError if a tensor is missing."""
-        names = list(cls.__dataclass_fields__)
-        missing = [name for name in names if name not in tensors]
+        missing = [name for name in _TENSORS if name not in tensors]
         if missing:
-            raise InputError(f"{', '.join(missing)} missing from prepared data; needed: {', '.join(names)}")
-        return cls(*(tensors[name] for name in names))
+            raise InputError(f"{', '.join(missing)} missing from prepared data; needed: {', '.join(_TENSORS)}")
+        return cls(*(tensors[name] for name in _TENSORS), dataset)
 
     def split(self, split: str) -> tuple[Tensor, Tensor]:
         """Images and labels of `train` or `test`; raises InputError for another word."""
@@ -47,6 +50,9 @@ class PreparedData:
             raise InputError(f"unknown split {split!r}; allowed: train, test")
         tensors = self.to_tensors()
         return tensors[f"{split}_images"], tensors[f"{split}_labels"]
+
+
+_TENSORS = tuple(field.name for field in fields(PreparedData) if field.name != "dataset")
 
 
 def to_side_32(images: Tensor) -> Tensor:
@@ -113,10 +119,13 @@ def prepare_dataset(name: str, folder: str | Path, download: bool = False) -> Pr
 
 
 def read_prepared(path: str | Path) -> PreparedData:
-    """Prepared data from the file that the pipeline keeps them in; raises InputError for a missing or damaged one."""
-    tensors, _ = read_tensors(path)
+    """Prepared data, with their name, from the file that the pipeline keeps them in.
+
+    Raises InputError for a missing or damaged file.
+    """
+    tensors, metadata = read_tensors(path)
     try:
-        return PreparedData.from_tensors(tensors)
+        return PreparedData.from_tensors(tensors, metadata.get("dataset"))
     except InputError as error:
         raise InputError(f"{path}: {error}; delete it and run the same command again: it will be made anew") from None
 

@@ -14,13 +14,16 @@ import pandas
 import torch
 from torch import Tensor, nn
 
-from hessketch.curvature.losses import loss_function
+from hessketch.curvature.losses import Loss, as_loss
 from hessketch.curvature.operators import CurvatureOperator, select_parameters
 from hessketch.data.examples import Examples
 from hessketch.dynamics.exact import ExactCurvature, exact_curvature
+from hessketch.dynamics.points import in_dtype_of, require_examples
+from hessketch.dynamics.step_moments import gradient_mean_and_variances
 from hessketch.errors import InputError
 from hessketch.linalg.largest_eigenpairs import largest_eigenpairs
 from hessketch.linalg.subspaces import cumulative_overlaps, principal_angles
+from hessketch.linalg.sums import Sum
 from hessketch.linalg.vectors import ProgressCallback, no_progress, require_at_least
 from hessketch.seeds import derive_seed
 
@@ -47,7 +50,7 @@ class _Top:
 
 def eigenspaces(
     model: nn.Module,
-    loss: str,
+    loss: str | Loss,
     examples: Examples,
     k: int,
     *,
@@ -60,20 +63,24 @@ def eigenspaces(
 ) -> dict[str, pandas.DataFrame]:
     """The k largest eigenvalues (by value) of the three operators and how their eigenspaces lie to each other.
 
-    For p <= `exact_up_to` parameters from matrices in float64 (`exact`, where they are there already); else by Lanczos
-    with the model's own precision, started from `seed`, until residuals are within 1e-5 of each eigenvalue. Tables:
+    `loss` is a function or the name of one. For p <= `exact_up_to` parameters from matrices in float64 (`exact`, where
+    they are there already); else by Lanczos with the model's own precision, started from `seed`, until residuals are
+    within 1e-5 of each eigenvalue. Tables:
 
     - eigenvalues: operator, rank (1 = largest), eigenvalue; k rows an operator
-    - curvature: operator, exact, trace, largest_eigenvalue, smallest_eigenvalue, negative_share (of the sum of
-      magnitudes), near_zero_share (of the p eigenvalues, those below 1e-3 of the largest magnitude)
+    - curvature: operator, exact, trace, trace_standard_error (0 where the trace is exact: by matrices, and that of M
+      and Sigma always; by Lanczos the Hessian's is an estimate), largest_eigenvalue, smallest_eigenvalue,
+      negative_share (of the sum of magnitudes), near_zero_share (of the p eigenvalues, those below 1e-3 of the largest
+      magnitude)
     - overlaps: first, second, k, overlap of the top-k eigenspaces, chance (that of random ones)
     - angles: first, second, index (1 = smallest), angle between the whole top-k spaces in radians
 
     NaN is what is not known: by Lanczos shares of the Hessian, eigenvalues that did not converge; overlaps and angles
-    of a space that reaches into the null space. Raises InputError for k beyond the rank that the covariance of n
-    gradients can have, min(n - 1, p), for a model in train mode, and as `exact_curvature`.
+    of a space that reaches into the null space. Raises InputError for anything but Examples, for k beyond the rank that
+    the covariance of n gradients can have, min(n - 1, p), for a model in train mode, and as `exact_curvature`.
     """
-    p = sum(q.numel() for q in select_parameters(model).values())
+    require_examples(examples=examples)
+    loss, p = as_loss(loss), sum(q.numel() for q in select_parameters(model).values())
     _require_rank(k, len(examples), p)
     if exact is None and p <= exact_up_to:
         exact = exact_curvature(model, loss, examples, batch_size=batch_size, memory=memory, progress=progress)
@@ -84,8 +91,8 @@ def eigenspaces(
             )
         tops = _exact_tops(exact, k)
     else:
-        batches = examples.batches(batch_size)
-        tops = _lanczos_tops(model, loss, batches, len(examples), k, seed, memory, progress or no_progress)
+        examples = in_dtype_of(model, examples)
+        tops = _lanczos_tops(model, loss, examples, batch_size, k, seed, memory, progress or no_progress)
     return _tables(tops, k, p)
 
 
@@ -108,6 +115,7 @@ def _exact_tops(exact: ExactCurvature, k: int) -> dict[str, _Top]:
         row = {
             "exact": True,
             "trace": float(values.sum()),
+            "trace_standard_error": 0.0,
             "largest_eigenvalue": float(values[0]),
             "smallest_eigenvalue": float(values[-1]) if len(values) == exact.p else 0.0,
             "negative_share": float(magnitudes[values < 0].sum()) / total if total else math.nan,
@@ -120,17 +128,17 @@ def _exact_tops(exact: ExactCurvature, k: int) -> dict[str, _Top]:
 
 def _lanczos_tops(
     model: nn.Module,
-    loss: str,
-    batches: list[tuple[Tensor, Tensor]],
-    n: int,
+    loss: Loss,
+    examples: Examples,
+    batch_size: int,
     k: int,
     seed: int,
     memory: int | None,
     progress: ProgressCallback,
 ) -> dict[str, _Top]:
-    tops = {}
+    tops, batches, traces = {}, examples.batches(batch_size), {}
     for number, name in enumerate(OPERATORS):
-        operator = CurvatureOperator(name, model, loss_function(loss), batches, memory=memory)
+        operator = CurvatureOperator(name, model, loss, batches, memory=memory)
         found = largest_eigenpairs(
             operator,
             k,
@@ -144,10 +152,14 @@ def _lanczos_tops(
         zeros = (values.abs() <= found.rounding).long().cumsum(0)
         values[(zeros - (values.abs() <= found.rounding).long()) > 0] = math.nan
         semidefinite = name != "hessian"
-        singular = semidefinite and n < operator.shape[0]
+        singular = semidefinite and len(examples) < operator.shape[0]
+        if semidefinite and not traces:  # once the operators have found the loss sound
+            traces = _traces_of_moments(model, loss, examples)
+        trace = traces.get(name, found.trace)
         row = {
             "exact": False,
-            "trace": found.trace.value,
+            "trace": trace.value,
+            "trace_standard_error": trace.standard_error,
             "largest_eigenvalue": float(values[0]),
             "smallest_eigenvalue": 0.0 if singular else found.smallest,
             "negative_share": 0.0 if semidefinite else math.nan,
@@ -155,6 +167,14 @@ def _lanczos_tops(
         }
         tops[name] = _Top(values, found.vectors, found.rounding, row)
     return tops
+
+
+def _traces_of_moments(model: nn.Module, loss: Loss, examples: Examples) -> dict[str, Sum]:
+    """tr M = mean |g_i|^2 and tr Sigma, that less |mu|^2, by a pass over the gradients."""
+    mean, variances = gradient_mean_and_variances(model, loss, examples)
+    spread = float(variances.sum())
+    traces = {"second_moment": spread + float(mean.square().sum()), "gradient_covariance": spread}
+    return {name: Sum(value, 0.0) for name, value in traces.items()}
 
 
 def _tables(tops: dict[str, _Top], k: int, p: int) -> dict[str, pandas.DataFrame]:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from hessketch.curvature.dense import dense_hessian, dense_moments
-from hessketch.curvature.losses import loss_function
+from hessketch.curvature.losses import Loss, as_loss
 from hessketch.curvature.per_example import per_example_gradients
 from hessketch.data.examples import Examples
+from hessketch.dynamics.points import require_examples
 from hessketch.linalg.vectors import ProgressCallback
 
 
@@ -76,7 +77,7 @@ def _eigenpairs_of_moment(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def exact_curvature(
     model: nn.Module,
-    loss: str,
+    loss: str | Loss,
     examples: Examples,
     *,
     batch_size: int = 500,
@@ -85,11 +86,12 @@ def exact_curvature(
 ) -> ExactCurvature:
     """Hessian and per-example gradients of the mean loss `loss` over the examples, in float64 on the model's device.
 
-    The model is in eval mode and stays as it is. `memory` and `progress` as of `dense_hessian`; `batch_size` bounds
-    the examples that the Hessian takes at once and does not change it. Raises as `dense_hessian` and
-    `per_example_gradients`.
+    `loss` is a function or the name of one. The model is in eval mode and stays as it is. `memory` and `progress` as of
+    `dense_hessian`; `batch_size` bounds the examples that the Hessian takes at once and does not change it. Raises as
+    `dense_hessian` and `per_example_gradients`, and InputError for anything but Examples.
     """
-    function = loss_function(loss)
+    require_examples(examples=examples)
+    function = as_loss(loss)
     gradients = per_example_gradients(model, function, examples.inputs, examples.targets, dtype=torch.float64)
     hessian = dense_hessian(model, function, examples.batches(batch_size), memory=memory, progress=progress)
     return ExactCurvature(gradients, hessian)

@@ -12,17 +12,17 @@ H_jj > 1/sigma_j^2. The bracket is 2 KL(Q || P) without sum_j (1 / (sigma_j^2 nu
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas
 import torch
 from torch import Tensor, nn
 
-from hessketch.curvature.losses import Loss, loss_function
+from hessketch.curvature.losses import Loss
 from hessketch.curvature.operators import CurvatureOperator
 from hessketch.data.examples import Examples
 from hessketch.dynamics.exact import ExactCurvature
-from hessketch.dynamics.points import ParameterSpace
+from hessketch.dynamics.points import ParameterSpace, example_loss, in_dtype_of, require_examples
 from hessketch.dynamics.posterior import (
     errors_at,
     flat_parameters,
@@ -68,6 +68,9 @@ def binary_kl(q: float, p: float) -> float:
             raise InputError(f"{name} is {value!r}; allowed: probabilities from 0 to 1")
     if p in (0, 1):
         return 0.0 if p == q else math.inf
+    apart = p - q
+    if 2 * abs(apart) <= min(q, 1 - q):  # where logarithms of the quotients would cancel
+        return max(-q * math.log1p(apart / q) - (1 - q) * math.log1p(-apart / (1 - q)), 0.0)
     first = q * math.log(q / p) if q else 0.0
     second = (1 - q) * (math.log1p(-q) - math.log1p(-p)) if q < 1 else 0.0
     return max(first + second, 0.0)
@@ -92,7 +95,7 @@ def binary_kl_inverse(q: float, divergence: float) -> float:
 def generalization_bounds(
     model: nn.Module,
     initial_state: Mapping[str, Tensor],
-    loss: str,
+    loss: str | Loss,
     train: Examples,
     test: Examples,
     *,
@@ -105,6 +108,9 @@ def generalization_bounds(
     progress: ProgressCallback | None = None,
 ) -> pandas.DataFrame:
     """Table of BOUNDS, one row a multiplier in `sigmas`: sigma_j = sigma times `posterior.initial_scales`.
+
+    `loss` is the name of a loss or a function: one value an example, or their mean or sum. It also tells which
+    predictions of a single output are right (`losses.correct`).
 
     The bounds of all K rows hold together with probability `confidence` = 1 - delta, so that the smallest, `chosen`,
     is one: delta / K for each, one half for the theorem above and one for the posterior's error on the training
@@ -119,7 +125,6 @@ def generalization_bounds(
 
     Raises InputError for a bad argument, an initial state of another network, or a network with batch norm.
     """
-    function = loss_function(loss)
     sigmas = _require_sound(sigmas, confidence, posterior_samples, train, test)
     require_same_network(model, initial_state)
     if has_batch_norm(model):
@@ -127,7 +132,7 @@ def generalization_bounds(
             "batch norm's running statistics know the training examples, which a prior must not; give a network with "
             "group norm or none"
         )
-    space = ParameterSpace(model)
+    function, space = example_loss(model, loss, train), ParameterSpace(model)
     diagonal = _diagonal(model, function, train, exact, products, seed)
     theta, start = flat_parameters(model, model.state_dict()), flat_parameters(model, initial_state)
     if diagonal.shape != theta.shape:
@@ -161,6 +166,9 @@ def _require_sound(
     sigmas: Sequence[float], confidence: float, samples: int, train: Examples, test: Examples
 ) -> list[float]:
     """The multipliers as floats; raises InputError for the first argument out of range."""
+    require_examples(train=train, test=test)
+    if isinstance(sigmas, str) or not isinstance(sigmas, Iterable):
+        raise InputError(f"sigmas is {sigmas!r}; give a list of numbers, such as [1.0]")
     sigmas = [float(sigma) for sigma in sigmas]
     if not sigmas or not all(0 < sigma < math.inf for sigma in sigmas) or len(set(sigmas)) < len(sigmas):
         raise InputError(f"sigmas are {sigmas}; allowed: one or more different numbers above 0")
@@ -178,7 +186,7 @@ def _diagonal(
     """H_jj (p,), float64, of the mean training loss."""
     if exact is not None:
         return exact.hessian.diagonal()
-    hessian = CurvatureOperator("hessian", model, loss, train.batches(_HESSIAN_BATCH))
+    hessian = CurvatureOperator("hessian", model, loss, in_dtype_of(model, train).batches(_HESSIAN_BATCH))
     generator = torch.Generator().manual_seed(derive_seed(seed, "generalisation bound", "diagonal"))
     return estimate_diagonal(hessian, products, generator).diagonal
 

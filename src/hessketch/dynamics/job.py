@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -92,8 +93,10 @@ def measure_runs(
     bound (with a prior of each of `sigmas`) at the last one of every run that finished. Each row starts with the
     columns of `point_columns`. The tables of a finished run are kept in `output/partial` until all are done, so that a
     killed job goes on where it was. Checkpoints of a run that diverged whose numbers are too large to be measured are
-    left out, and the record says why. Raises InputError for a run whose initial weights were not kept.
+    left out, and the record says why. Raises InputError for a run whose initial weights were not kept, and, before any
+    is measured, for `sigmas` that are no priors.
     """
+    _require_priors(sigmas)
     progress, watch = progress or Progress("sgd dynamics"), Stopwatch()
     folders = []
     for number, run in enumerate(runs, start=1):
@@ -124,6 +127,11 @@ def measure_runs(
     write_record(record, output / "record.json")
     shutil.rmtree(output / "partial", ignore_errors=True)
     return record
+
+
+def _require_priors(sigmas: Sequence[float]) -> None:
+    if not sigmas or not all(0 < sigma < math.inf for sigma in sigmas) or len(set(sigmas)) < len(sigmas):
+        raise InputError(f"sigmas {list(sigmas)} given; allowed: one or more different numbers above 0")
 
 
 def _require_start(one: Followed) -> None:

@@ -14,12 +14,12 @@ import pandas
 import torch
 from torch import Tensor, nn
 
-from hessketch.curvature.losses import Loss, loss_function
+from hessketch.curvature.losses import Loss
 from hessketch.curvature.operators import CurvatureOperator
 from hessketch.data.examples import Examples
 from hessketch.dynamics.exact import ExactCurvature
 from hessketch.dynamics.mini_batches import draw_mini_batches, gradients_from_network, gradients_from_rows
-from hessketch.dynamics.points import ParameterSpace, means_at
+from hessketch.dynamics.points import ParameterSpace, example_loss, in_dtype_of, means_at, require_examples
 from hessketch.dynamics.schemes import SCHEMES, Scheme, make_scheme, require_schemes
 from hessketch.dynamics.step_moments import (
     GradientNoise,
@@ -58,7 +58,7 @@ LOSS_CHANGES = {
 
 def loss_changes(
     model: nn.Module,
-    loss: str,
+    loss: str | Loss,
     examples: Examples,
     *,
     batch_size: int,
@@ -74,6 +74,8 @@ def loss_changes(
 ) -> pandas.DataFrame:
     """Table of LOSS_CHANGES, one row a scheme (`schemes.make_scheme`), in the loss's unit.
 
+    `loss` is the name of a loss or a function: one value an example, or their mean or sum.
+
     Every scheme takes the same `samples` mini-batches of `batch_size` examples, drawn without replacement from `seed`;
     with batch_size = n there is one, so nothing varies. Measured columns are over the mini-batches; predicted ones
     and the bounds follow `step_moments`, for Gaussian gradient noise: Delta is below `bound_lower`, and above
@@ -88,8 +90,8 @@ def loss_changes(
     1000 mini-batches of 50 out of 500 examples, MLP of 940 parameters: 0.3 s a scheme on one core. Raises InputError
     for a bad argument, NotFiniteError naming the scheme whose step ends at a loss that is not finite.
     """
-    function = loss_function(loss)
     n = _require_sound(examples, batch_size, learning_rate, schemes, samples, bound_probability)
+    function = example_loss(model, loss, examples)
     require_at_least(2, probes=probes)
     require_at_least(1, chunk=1 if chunk is None else chunk)
     space = ParameterSpace(model, None if exact is None else torch.float64)
@@ -131,6 +133,7 @@ def _require_sound(
     probability: float,
 ) -> int:
     """The number of examples; raises InputError for the first argument out of range."""
+    require_examples(examples=examples)
     n = len(examples)
     require_at_least(1, batch_size=batch_size)
     require_at_least(2, samples=samples)
@@ -138,7 +141,7 @@ def _require_sound(
         raise InputError(f"batch_size is {batch_size} and there are {n} examples; allowed: 1 to {n}")
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate is {learning_rate!r}; allowed: numbers above 0")
-    require_schemes(tuple(schemes))
+    require_schemes(schemes)
     if not 0 < probability < 1:
         raise InputError(f"bound_probability is {probability!r}; allowed: numbers between 0 and 1 (0.05 is usual)")
     return n
@@ -169,6 +172,7 @@ def _by_matrices(exact: ExactCurvature, n: int, p: int) -> _Known:
 def _by_operators(
     space: ParameterSpace, model: nn.Module, loss: Loss, examples: Examples, probes: int, seed: int
 ) -> _Known:
+    examples = in_dtype_of(model, examples)
     mean, variances = gradient_mean_and_variances(model, loss, examples)
     batch = max(1, min(len(examples), space.at_once // space.widest(examples.inputs)))
 

@@ -1,13 +1,19 @@
 """A network at many parameter vectors, vectorised: means over a data set, such as losses or errors."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from hessketch.curvature.averages import require_frozen
+from hessketch.curvature.batch import require_finite
+from hessketch.curvature.dense import converted
+from hessketch.curvature.losses import Loss, as_loss, loss_function, loss_of_each
 from hessketch.curvature.operators import select_parameters
+from hessketch.curvature.per_example import spread
 from hessketch.curvature.precision import arithmetic
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError
@@ -17,6 +23,35 @@ from hessketch.errors import InputError
 # examples 0.98 / 0.89 / 1.27 / -. Convolutions gain nothing side by side (ResNet18 of 45 thousand, 100 images: 113
 # alone, 134 to 181 in chunks), and their images exceed the limit by themselves: they go one after the other.
 _NUMBERS_AT_ONCE = {"cpu": 2**19, "cuda": 2**27}
+
+
+def require_examples(**given: Any) -> None:
+    """Raises InputError for the first argument, by its name, that is not Examples."""
+    for name, examples in given.items():
+        if not isinstance(examples, Examples):
+            raise InputError(
+                f"{name} is {type(examples).__name__}; give hessketch.data.examples.Examples(inputs, targets, classes)"
+            )
+
+
+def in_dtype_of(model: nn.Module, examples: Examples) -> Examples:
+    """The examples with floating-point inputs in the dtype of the network's weights, where they are."""
+    dtype = next(iter(select_parameters(model).values())).dtype
+    return replace(examples, inputs=converted(examples.inputs, dtype))
+
+
+def example_loss(model: nn.Module, loss: str | Loss, examples: Examples) -> Loss:
+    """A loss, given by name or as a function, as one value an example; a function is tried on some of the examples.
+
+    Raises as `as_loss` and `loss_of_each`, and for a model in train mode.
+    """
+    if isinstance(loss, str):
+        return loss_function(loss)
+    space = ParameterSpace(model)
+    some = [space.converted(spread(t)) for t in (examples.inputs, examples.targets)]
+    with torch.no_grad():
+        outputs = require_finite(space.outputs(space.theta, some[0]))
+    return loss_of_each(as_loss(loss), outputs, some[1])
 
 
 class ParameterSpace:

@@ -26,7 +26,10 @@ _PARAMETERS_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
 
 
 def require_same_network(model: nn.Module, initial_state: Mapping[str, Tensor]) -> None:
-    """Raises InputError naming the first difference of names or shapes to the model's own state."""
+    """Raises InputError naming the first difference of names or shapes to the model's own state; also for no state."""
+    if not isinstance(initial_state, Mapping) or not all(isinstance(t, Tensor) for t in initial_state.values()):
+        advice = "its state_dict()" if isinstance(initial_state, nn.Module) else "the state_dict() of the network then"
+        raise InputError(f"initial_state is {type(initial_state).__name__}; give {advice}")
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in initial_state.items()}
     for name in [*expected, *found]:

@@ -4,6 +4,7 @@ Li, Gu, Zhou, Chen and Banerjee (2020) compare a fixed step, an adaptive one and
 rules could not be had; those here are ours, with the property that the paper argues from.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -29,8 +30,10 @@ class Scheme:
         return -gradients * scale
 
 
-def require_schemes(names: tuple[str, ...]) -> None:
-    """Raises InputError for no name, or one that is not in SCHEMES."""
+def require_schemes(names: Sequence[str]) -> None:
+    """Raises InputError for no name, one that is not in SCHEMES, or a word in place of a list of them."""
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise InputError(f"schemes is {names!r}; give a list of names, such as ['fixed'], of {', '.join(SCHEMES)}")
     if not names:
         raise InputError(f"no scheme given; allowed: {', '.join(SCHEMES)}")
     for name in names:

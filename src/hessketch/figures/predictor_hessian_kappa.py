@@ -31,7 +31,8 @@ _MARKS = {  # open under filled, so that one shows where it lies on another
     "paper": {"marker": "o", "markersize": 6, "markerfacecolor": "none", "linewidth": 1.0, "label": r"$\kappa$, paper"},
     "fast": {"marker": ".", "markersize": 5, "label": r"$\kappa$, fast"},
 }
-_LOWER = {"color": "0.4", "linestyle": "none", "marker": "_", "markersize": 8, "label": "lower bounds, up to the bands"}
+_LOWER = {"color": "0.4", "linestyle": "none", "marker": "_", "markersize": 8}
+_LOWER["label"] = "lower bound of the same vectors"
 _BESIDE = {
     "kappa_smoothed": {
         "linestyle": "--",

@@ -80,7 +80,7 @@ def bound(bounds: pd.DataFrame) -> Figure:
     for ax, looks in ((errors[-1], ERRORS), (terms[-1], TERMS)):
         handles = [Line2D([], [], markersize=_SIZE, **look) for look in looks.values()]
         ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), labelspacing=1.0)
-    head(figure, rows, f"generalisation bound and its terms along each sweep; {_vacuous(rows)}", model=False)
+    head(figure, rows, f"generalisation bound and its terms along each sweep, {_vacuous(rows)}", model=False)
     return figure
 
 
@@ -126,7 +126,7 @@ def bound_against_error(bounds: pd.DataFrame) -> Figure:
     prior = rows["one_prior"].iloc[0]
     axes[1].set(xlabel="test error $-$ train error (%)", ylabel=rf"right-hand side at $\sigma$ = {prior:g}")
     _legend_of_points(figure, colours, [word for word in _MARKERS if (differs == word).any()])
-    head(figure, rows, f"generalisation bound against what was measured; {_vacuous(rows)}", model=False)
+    head(figure, rows, f"generalisation bound against what was measured, {_vacuous(rows)}", model=False)
     return figure
 
 

@@ -168,7 +168,8 @@ def draw_over_seeds(
 ) -> None:
     """Line of the means over seeds, with a band of one standard error where there are several and `band` is asked."""
     values = over_seeds(rows, column, x)
-    ax.plot(values.index, values["mean"], **looks)
+    marked = {"marker": ".", "markersize": 4} if len(values) < 3 else {}  # a line of one point is none
+    ax.plot(values.index, values["mean"], **marked | looks)
     if band and values["sem"].notna().any():
         low, high = values["mean"] - values["sem"], values["mean"] + values["sem"]
         ax.fill_between(values.index, low, high, color=looks["color"], alpha=0.2, linewidth=0)

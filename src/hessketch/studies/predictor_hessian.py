@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hessketch.errors import InputError
 from hessketch.records import read_table
 from hessketch.runs import IDENTITY, Run
 from hessketch.studies.sharper_sketching import TRAINER
 from hessketch.studies.spectra import select, with_network_labels
-from hessketch.trainers import trainer_columns
+from hessketch.trainers import Trainer, trainer_columns
+from hessketch.training.selection import select_rate
 
 SETUP = (*(column for column in IDENTITY if column != "seed"), *TRAINER)
 _TIME = ["estimator", "kind", "time"]
@@ -39,8 +41,12 @@ def joined(paths: Iterable[str | Path], table: str) -> pd.DataFrame:
     """The raw tables `kappa` or `density` of many jobs as one, with `columns_of` it.
 
     Without files, or where all are empty, it is empty and has its columns. Raises InputError, naming the file, for one
-    that is missing, damaged or has another schema.
+    that is missing, damaged, given twice or has another schema.
     """
+    paths = [Path(path) for path in paths]
+    for place, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:place]]:
+            raise InputError(f"{path}: given twice as the table {table}; allowed: each file once")
     columns = columns_of(table)
     kinds = {name: kind[0] for name, kind in columns.items() if name not in (*IDENTITY, *TRAINER)}
     frames = [read_table(path, kinds) for path in paths]
@@ -52,23 +58,41 @@ def joined(paths: Iterable[str | Path], table: str) -> pd.DataFrame:
 
 
 def runs_table(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a trained run, from its record: identity, trainer, status, sizes, cost, losses and accuracies.
+    """One row a trained run, from its record: identity, trainer, whether it is looked at, status, sizes, cost, results.
 
-    Results of a diverged run are NaN: its weights are those of the last finite epoch or round. `epochs` are those (or
-    the rounds) that it did.
+    `records` are those of the trajectories, and of all rates and seeds of the federated trainers. `selected` are runs
+    at the rate whose spectra are computed: of a federated trainer the one of `training.selection.select_rate`, none
+    where every run diverged; of trajectories each. `epochs` are those (or the rounds) that a run did. Losses and
+    accuracies (fractions) of a diverged run are NaN: its weights are those of the last finite epoch or round.
     """
+    records = list(records)
+    rates = _selected_rates(records)
     rows = []
     for record in records:
-        finished = record["status"] == "finished"
+        identity, finished = record["identity"], record["status"] == "finished"
         rows.append(
             {
-                **record["identity"],
-                **trainer_columns(Run(**record["identity"])),
+                **identity,
+                **trainer_columns(Run(**identity)),
+                "selected": rates.get(_setup(identity), identity["learning_rate"]) == identity["learning_rate"],
                 **{name: record[name] for name in _FACTS},
                 **{name: float(record[name]) if finished else np.nan for name in _RESULTS},
             }
         )
-    return pd.DataFrame(rows, columns=[*IDENTITY, *TRAINER, *_FACTS, *_RESULTS])
+    return pd.DataFrame(rows, columns=[*IDENTITY, *TRAINER, "selected", *_FACTS, *_RESULTS])
+
+
+def _setup(identity: Mapping[str, Any]) -> tuple:
+    return tuple(identity[name] for name in IDENTITY if name not in ("learning_rate", "seed"))
+
+
+def _selected_rates(records: Iterable[Mapping[str, Any]]) -> dict[tuple, float | None]:
+    """The selected learning rate of each federated trainer's runs; None where every run diverged."""
+    groups: dict[tuple, list] = {}
+    for record in records:
+        if Trainer.parse(record["identity"]["trainer"]).federated:
+            groups.setdefault(_setup(record["identity"]), []).append(record)
+    return {setup: select_rate(group) for setup, group in groups.items()}
 
 
 def kappa_over_time(kappa: pd.DataFrame) -> pd.DataFrame:

@@ -5,18 +5,29 @@ around a base point: sweeps leave it along one axis (label noise, width, batch s
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hessketch.errors import InputError
+from hessketch.records import read_table
 from hessketch.runs import IDENTITY
 from hessketch.studies.spectra import select, with_network_labels
 from hessketch.trainers import FULL_BATCH, Trainer
 
 TABLES = ("eigenvalues", "curvature", "overlaps", "angles", "loss_changes", "bounds")
 """What the jobs measure, one table a job, with a run's identity and checkpoint in each row."""
+_OWN = {
+    "eigenvalues": ["operator", "rank", "eigenvalue"],
+    "curvature": ["operator", "exact", "trace"],
+    "overlaps": ["first", "second", "k", "overlap"],
+    "angles": ["first", "second", "index", "angle"],
+    "loss_changes": ["scheme", "mean", "predicted_mean"],
+    "bounds": ["sigma", "chosen", "bound"],
+}
+"""What tells each table from the others."""
 
 SETTING = tuple(column for column in IDENTITY if column not in ("learning_rate", "seed"))
 AXES = {"label_noise": "label_noise", "width": "p", "batch_size": "batch_size", "training_size": "n"}
@@ -59,6 +70,27 @@ def _batch_size(record: Mapping[str, Any]) -> int:
     size = Trainer.parse(record["identity"]["trainer"]).batch_size
     size = record["settings"]["batch_size"] if size is None else size
     return record["n"] if size == FULL_BATCH else min(size, record["n"])
+
+
+def read_raw(paths: Iterable[str | Path], table: str) -> list[pd.DataFrame]:
+    """One of TABLES of many jobs, for `joined`.
+
+    Raises InputError, naming the file, for one that is missing, damaged, given twice or another table. Of a table
+    without rows, as of runs that all diverged, nothing is asked.
+    """
+    frames: dict[Path, pd.DataFrame] = {}
+    for path in map(Path, paths):
+        frame = read_table(path)
+        missing = [name for name in (*IDENTITY, *_OWN[table]) if name not in frame]
+        if len(frame) and missing:
+            raise InputError(
+                f"{path}: column {missing[0]!r} is missing, which the table {table} has; it has {list(frame)}; give "
+                f"{table}.parquet of a job"
+            )
+        if path.resolve() in frames:
+            raise InputError(f"{path}: given twice as the table {table}; allowed: each file once")
+        frames[path.resolve()] = frame
+    return list(frames.values())
 
 
 def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

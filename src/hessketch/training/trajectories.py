@@ -71,7 +71,7 @@ def follow_runs(
     progress = progress or Progress("trajectories")
     records = []
     for number, run in enumerate(runs, start=1):
-        report = progress.stage(f"run {number} of {len(runs)}, step")
+        report = _saying_where_it_goes_on(progress, run, progress.stage(f"run {number} of {len(runs)}, step"))
         folder = output_of(run) / "partial"
         record = _follow_one(run, examples_of, settings_of, folder, device, save_every_seconds, report)
         where = f" at {record['diverged_at']}" if record["diverged_at"] else ""
@@ -83,6 +83,22 @@ def follow_runs(
     for run in runs:
         publish(output_of(run), FILES)
     return records
+
+
+def _saying_where_it_goes_on(
+    progress: Progress, run: Run, report: Callable[[int, int], None]
+) -> Callable[[int, int], None]:
+    """`report`, whose first call also says from which step a training is continued: the first is 1 of a new one."""
+    begun = False
+
+    def report_steps(done: int, total: int) -> None:
+        nonlocal begun
+        if not begun and done > 1:
+            progress.say(f"{run.path}: continuing from step {done - 1}")
+        begun = True
+        report(done, total)
+
+    return report_steps
 
 
 def _require_complete(runs: Sequence[Run]) -> None:

@@ -78,6 +78,13 @@ def test_a_missing_file_a_missing_column_and_a_wrong_type_are_named(tmp_path):
         read_table(tmp_path / "t.parquet", {"n": "i"})
 
 
+def test_a_folder_in_the_place_of_a_file_is_refused_and_stays(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=r"folder: is a folder; give the name of a file"):
+        write_record({"x": 1}, tmp_path / "folder")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
 def test_a_study_is_loaded_from_an_argument_or_the_environment(tmp_path, monkeypatch):
     write_table(pandas.DataFrame({"n": [1]}), tmp_path / "full_spectrum/runs.parquet")
     assert list(load_study("full_spectrum", tmp_path)) == ["runs"]

@@ -400,7 +400,7 @@ def test_more_eigenvalues_than_parameters_are_refused_with_how_many_there_are():
     (line,) = rank_problems(filled(moving(datasets=datasets, top=p + 1)))
     assert line == (
         f"sgd_dynamics.top: {p + 1} eigenvalues asked for, mlp of width 0.001 on clusters-k2-d5-s2 has {p} parameters; "
-        "allowed: at most so many"
+        f"allowed: at most {p}; or a wider network"
     )
     single = filled(moving(datasets=datasets, top=p, loss="binary_cross_entropy"))
     assert f"has {p - 2} parameters" in rank_problems(single)[0]  # one output instead of two

@@ -155,6 +155,44 @@ def test_a_loss_whose_slope_is_no_gradient_is_refused():
         dense_hessian(small_mlp(), lambda outputs, _: Twisted.apply(outputs), [examples()])
 
 
+def test_batches_that_are_no_pairs_are_refused():
+    inputs, targets = examples()
+    for batches in ((inputs, targets), [inputs], [(inputs, targets, targets)]):
+        with pytest.raises(InputError, match="pairs"):
+            dense_hessian(small_mlp(), cross_entropy, batches)
+
+
+@pytest.mark.parametrize("network", [small_mlp(), small_mlp().float()])
+@pytest.mark.parametrize("as_function", [False, True])
+def test_a_mean_with_class_weights_is_refused_before_its_precision_matters(network, as_function):
+    weight = torch.tensor([1.0, 5.0, 0.2], dtype=next(network.parameters()).dtype)
+    loss = nn.CrossEntropyLoss(weight)
+    if as_function:
+        loss = lambda outputs, targets: nn.functional.cross_entropy(outputs, targets, weight)  # noqa: E731
+    with pytest.raises(InputError, match="mean with weights"):
+        dense_hessian(network, loss, [examples()])
+
+
+def test_a_loss_may_be_given_by_its_name():
+    model = small_mlp()
+    found = dense_hessian(model, "cross_entropy", [examples()])
+    assert torch.equal(found, dense_hessian(model, cross_entropy, [examples()]))
+    with pytest.raises(InputError, match="'mse' is unknown"):
+        dense_hessian(model, "mse", [examples()])
+
+
+class AlwaysDropping(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5)
+
+
+def test_a_network_with_other_outputs_each_time_is_refused():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), AlwaysDropping(), nn.Linear(8, 3)).double().eval()
+    with pytest.raises(InputError, match="other outputs each time"):
+        dense_hessian(model, cross_entropy, [examples()])
+
+
 def test_weights_that_have_diverged_are_an_error():
     model = small_mlp()
     with torch.no_grad():

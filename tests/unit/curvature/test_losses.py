@@ -4,8 +4,19 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from hessketch.curvature.losses import LOSSES, correct, loss_function, mean_loss_and_accuracy, outputs_of
+from hessketch.curvature.losses import (
+    LOSSES,
+    as_loss,
+    correct,
+    cross_entropy,
+    loss_function,
+    loss_of_each,
+    mean_loss_and_accuracy,
+    outputs_of,
+    summed_loss,
+)
 from hessketch.errors import InputError
 
 OUTPUTS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 3.0]], dtype=torch.float64)
@@ -113,3 +124,58 @@ def test_mean_loss_weights_batches_by_their_size_and_restores_the_mode():
 def test_an_unknown_loss_lists_the_allowed_ones():
     with pytest.raises(InputError, match="allowed: cross_entropy, binary_cross_entropy, mean_squared_error"):
         loss_function("hinge")
+
+
+def test_a_loss_is_a_name_or_a_function_and_nothing_else():
+    assert as_loss("cross_entropy") is cross_entropy and as_loss(cross_entropy) is cross_entropy
+    plain = nn.CrossEntropyLoss()
+    assert as_loss(plain) is plain
+    for wrong in (3, None, nn.CrossEntropyLoss):
+        with pytest.raises(InputError, match=r"give a function .* cross_entropy"):
+            as_loss(wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_module_with_weights_serves_both_precisions(dtype):
+    weight, targets = torch.tensor([1.0, 3.0, 0.5]), torch.tensor([0, 1, 2, 1])
+    outputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    found = as_loss(nn.CrossEntropyLoss(weight, reduction="none"))(outputs, targets)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, weight.to(dtype)[targets] * cross_entropy(outputs, targets))
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum"), cross_entropy])
+def test_every_reduction_is_one_value_an_example(loss):
+    outputs, targets = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 1, 0])
+    each = loss_of_each(loss, outputs, targets)
+    torch.testing.assert_close(each(outputs[:4], targets[:4]), cross_entropy(outputs[:4], targets[:4]))
+
+
+def test_a_loss_of_several_values_an_example_is_their_sum():
+    outputs, targets = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 1, 0])
+    each = loss_of_each(lambda o, t: o.square(), outputs, targets)
+    torch.testing.assert_close(each(outputs, targets), outputs.square().sum(1))
+
+
+def test_a_mean_with_weights_has_no_value_an_example():
+    outputs, targets = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
+    with pytest.raises(InputError, match="mean with weights"):
+        loss_of_each(nn.CrossEntropyLoss(torch.tensor([1.0, 9.0, 0.1])), outputs, targets)
+
+
+@pytest.mark.parametrize("targets", [torch.arange(120) % 5, torch.arange(120) // 24])
+def test_a_mean_with_weights_is_found_out_in_data_of_equal_or_sorted_classes(targets):
+    outputs = torch.randn(120, 5, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="mean with weights"):
+        summed_loss(nn.CrossEntropyLoss(torch.arange(1.0, 6.0)), outputs, targets)
+    for reduction in ("mean", "sum"):
+        found = summed_loss(nn.CrossEntropyLoss(reduction=reduction), outputs, targets)(outputs, targets)
+        torch.testing.assert_close(found, cross_entropy(outputs, targets).sum())
+
+
+def test_by_a_function_a_single_output_is_right_where_its_label_costs_less():
+    outputs, targets = torch.tensor([[0.2], [0.4], [0.9]]), torch.tensor([0, 1, 1])
+    own = lambda o, t: (o[:, 0] - 0.6 * t).square()  # noqa: E731 (the border is 0.3)
+    assert correct(outputs, targets, own).tolist() == [True, True, True]
+    assert correct(outputs, 1 - targets, own).tolist() == [False, False, False]
+    assert correct(outputs, targets, LOSSES["mean_squared_error"]).tolist() == [True, False, True]

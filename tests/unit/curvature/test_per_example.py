@@ -93,9 +93,61 @@ def test_train_mode_unequal_lengths_and_no_examples_are_refused():
         per_example_gradients(network(), cross_entropy, inputs[:0], targets[:0])
 
 
-def test_gradients_that_are_not_numbers_are_an_error():
+def test_outputs_and_gradients_that_are_not_numbers_are_an_error():
     model, (inputs, targets) = network(), examples()
+    with pytest.raises(NotFiniteError, match="gradients"):
+        per_example_gradients(model, lambda o, _: (o - o.detach()).abs().sqrt().sum(1), inputs, targets)
     with torch.no_grad():
         model[5].weight[0, 0] = torch.nan
-    with pytest.raises(NotFiniteError, match="gradients"):
+    with pytest.raises(NotFiniteError, match="outputs"):
         per_example_gradients(model, cross_entropy, inputs, targets)
+
+
+WEIGHTS = torch.tensor([1.0, 5.0, 0.2])  # float32, of classes
+
+
+@pytest.mark.parametrize("name", ["mean", "sum"])
+def test_the_mean_of_the_rows_is_the_gradient_of_the_mean_loss_for_losses_of_a_whole_batch(name):
+    model, (inputs, targets) = network(), examples()
+    rows = per_example_gradients(model, nn.CrossEntropyLoss(reduction=name), inputs, targets)
+    found = torch.autograd.grad(cross_entropy(model(inputs), targets).mean(), list(model.parameters()))
+    torch.testing.assert_close(rows.mean(0), torch.cat([g.flatten() for g in found]), rtol=1e-10, atol=1e-13)
+
+
+def test_a_sum_with_class_weights_of_another_precision_keeps_them():
+    model, (inputs, targets) = network(), examples()
+    found = per_example_gradients(model, nn.CrossEntropyLoss(WEIGHTS, reduction="sum"), inputs, targets)
+    expected = per_example_gradients(model, cross_entropy, inputs, targets) * WEIGHTS.double()[targets][:, None]
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_class_weights_are_seen_in_data_that_lie_by_class():
+    model, (inputs, _) = network(), examples(300)
+    with pytest.raises(InputError, match="mean with weights"):
+        per_example_gradients(model, nn.CrossEntropyLoss(WEIGHTS.double()), inputs, torch.arange(300) // 100, 10)
+
+
+@pytest.mark.parametrize("chunk", [None, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_mean_with_class_weights_or_ignored_targets_is_refused(chunk, dtype):
+    model, (inputs, targets) = network(dtype=dtype), examples()
+    for loss in (nn.CrossEntropyLoss(WEIGHTS), nn.CrossEntropyLoss(ignore_index=int(targets[0]))):
+        with pytest.raises(InputError, match="mean with weights or ignored targets"):
+            per_example_gradients(model, loss, inputs, targets, chunk, dtype=torch.float64)
+
+
+def test_a_target_that_a_mean_ignores_is_an_error_wherever_it_lies():
+    model, (inputs, targets) = network(), examples(200)
+    targets[101] = -100
+    with pytest.raises(NotFiniteError, match="ignores this target"):
+        per_example_gradients(model, nn.CrossEntropyLoss(), inputs, targets)
+    rows = per_example_gradients(model, nn.CrossEntropyLoss(reduction="none"), inputs, targets)
+    assert rows[101].abs().max() == 0 and rows[100].abs().max() > 0
+
+
+def test_a_loss_may_be_given_by_its_name():
+    model, (inputs, targets) = network(), examples()
+    found = per_example_gradients(model, "cross_entropy", inputs, targets)
+    assert torch.equal(found, per_example_gradients(model, cross_entropy, inputs, targets))
+    with pytest.raises(InputError, match="'mse' is unknown"):
+        per_example_gradients(model, "mse", inputs, targets)

@@ -189,6 +189,60 @@ def test_a_predictor_hessian_of_zero_has_no_kappa_and_finite_numbers_otherwise(c
 ARCHITECTURE = Architecture("mlp", (12,), 1, 1 / 16, "none")  # two hidden layers of 16 units
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inputs_are_taken_in_the_precision_of_the_weights(dtype):
+    model, (inputs, targets) = network(1).to(dtype), example(1)
+    other = torch.float64 if dtype == torch.float32 else torch.float32
+    found = found_of(model, "binary_cross_entropy", inputs.to(other), targets, QUICK)
+    expected = found_of(model, "binary_cross_entropy", inputs.to(dtype), targets, QUICK)
+    for name in ("paper", "fast"):
+        assert found.rows[name]["kappa"] == expected.rows[name]["kappa"]
+
+
+def test_a_loss_may_be_a_function():
+    model, (inputs, targets) = network(10), example(10)
+    by_name = found_of(model, "cross_entropy", inputs, targets, QUICK)
+    for function in (loss_function("cross_entropy"), nn.CrossEntropyLoss()):
+        found = found_of(model, function, inputs, targets, QUICK)
+        for name in ("paper", "fast"):
+            assert found.rows[name]["kappa"] == pytest.approx(by_name.rows[name]["kappa"], rel=1e-5)
+
+
+def test_nothing_is_shown_unasked(capfd):
+    found_of(network(1), "binary_cross_entropy", *example(1), QUICK)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_example_without_batch_axis_and_several_examples_are_refused():
+    model, (inputs, targets) = network(10), example(10)
+    for x, y in ((inputs[0], targets), (inputs, targets[0]), (inputs.expand(2, 12), targets.expand(2))):
+        with pytest.raises(InputError, match="one example with its batch axis"):
+            found_of(model, "cross_entropy", x, y, QUICK)
+    with pytest.raises(InputError, match=r"outputs of shape \(1, 1, 10\)"):
+        found_of(model, "cross_entropy", inputs[None], targets, QUICK)
+
+
+@pytest.mark.parametrize("mode", ["train", "no statistics"])
+def test_a_network_that_is_not_frozen_is_refused_before_it_is_run(mode):
+    layers = [nn.Linear(12, 8), nn.BatchNorm1d(8, track_running_stats=mode == "train"), nn.Linear(8, 1)]
+    model = nn.Sequential(*layers).train(mode == "train")
+    with pytest.raises(InputError, match="eval" if mode == "train" else "without running statistics"):
+        found_of(model, "binary_cross_entropy", *example(1), QUICK)
+
+
+@pytest.mark.parametrize(("outputs", "loss"), CASES)
+def test_a_label_that_the_outputs_do_not_know_is_refused(outputs, loss):
+    model, (inputs, _) = network(outputs), example(outputs)
+    for label in (-1, max(outputs, 2)):
+        with pytest.raises(InputError, match=f"the label is {label} .* allowed: 0 to {max(outputs, 2) - 1}"):
+            found_of(model, loss, inputs, torch.tensor([label]), QUICK)
+
+
+def test_cross_entropy_of_a_single_output_is_refused():
+    with pytest.raises(InputError, match="cross_entropy of a single output"):
+        found_of(network(1), "cross_entropy", example(1)[0], torch.tensor([0]), QUICK)
+
+
 def states(count):
     options = {"input_shape": (12,), "classes": 1, "width": 1 / 16, "norm": "none"}
     return [build_network("mlp", **options, seed=seed).state_dict() for seed in range(count)]
@@ -366,6 +420,13 @@ def test_of_a_federated_training_the_rounds_alone_are_taken():
         ({"start_vectors": 0}, "start_vectors: 0 given"),
         ({"fast_steps": 100, "grid_points": 50}, "grid_points: 50 given"),
         ({"top": 0}, "top: 0 given"),
+        ({"lanczos_steps": 10.5}, "lanczos_steps: 10.5 given; allowed: a whole number of at least 2"),
+        ({"lanczos_steps": 1}, "lanczos_steps: 1 given"),
+        ({"start_vectors": True}, "start_vectors: True given"),
+        ({"fast_steps": 48.5}, "fast_steps: 48.5 given"),
+        ({"grid_points": 64.0}, "grid_points: 64.0 given"),
+        ({"estimators": "fast"}, r"estimators: 'fast' given; allowed: .* as a tuple, such as \('fast',\)"),
+        ({"estimators": ("fast", "fast")}, "estimators"),
     ],
 )
 def test_settings_that_no_estimate_could_use_are_refused(given, message):

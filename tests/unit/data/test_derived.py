@@ -189,3 +189,11 @@ def test_the_workflows_script_writes_a_part(tmp_path):
     assert tuple(prepared.test_images.shape) == (100, 1, 4, 4)
     assert prepared.train_labels.bincount().tolist() == [DATASETS["digits"].train_per_class[i] for i in (3, 5)]
     assert "test_images (100, 1, 4, 4)" in said[-1]
+
+
+def test_the_workflows_script_refuses_a_folder_before_it_reads(tmp_path):
+    arguments = Namespace(dataset="digits", folder=tmp_path / "absent", output=tmp_path)
+    said = []
+    with pytest.raises(InputError, match="is a folder; give the name of a file"):
+        runpy.run_path(str(PREPARE))["prepare"](arguments, Namespace(say=said.append))
+    assert not said

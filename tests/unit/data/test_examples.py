@@ -1,13 +1,17 @@
 """Examples are normalised, balanced and nested, and their batches cover them once in order."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from hessketch.data.catalog import DATASETS
 from hessketch.data.examples import Examples, load_examples
+from hessketch.data.of_run import examples_of_run
 from hessketch.data.prepared import PreparedData, normalise, prepare_dataset
 from hessketch.data.subsets import balanced_subset
 from hessketch.errors import InputError
+from hessketch.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,16 @@ def test_a_larger_subset_contains_every_smaller_one_wrong_labels_included(noise)
         wrong = [index % 10 for index, target in targets.items() if target != index % 10]
         assert sorted(wrong) == sorted(list(range(10)) * int((per_class or 40) * noise))
         smaller = targets
+
+
+def test_prepared_data_of_another_data_set_are_refused(digits):
+    named = replace(digits, dataset="digits")
+    assert len(load_examples(named, "digits", "train", 2, 0.0, seed=0)) == 20
+    with pytest.raises(InputError, match=r"hold digits, the run asks for mnist; give .*resources/mnist.safetensors"):
+        load_examples(named, "mnist", "train", 2, 0.0, seed=0)
+    run = Run("digits-8x8", 0.0, 2, "mlp", "none", 1.0, "cross_entropy", "sgd", 0.1, 0)
+    with pytest.raises(InputError, match="hold digits, the run asks for digits-8x8"):
+        examples_of_run(run, named, "test", None)
 
 
 def test_loading_leaves_the_prepared_data_as_they_are(digits):

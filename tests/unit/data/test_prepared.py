@@ -115,7 +115,7 @@ def test_prepared_clusters_are_one_fixed_data_set_of_float_vectors():
     prepared = prepare_dataset("clusters-k3-d5-s2.5", "no-such-folder")
     assert (tuple(prepared.train_images.shape), prepared.train_images.dtype) == ((3000, 5), torch.float32)
     again = prepare_dataset("clusters-k3-d5-s2.5", "elsewhere")
-    assert all(torch.equal(a, b) for a, b in zip(vars(prepared).values(), vars(again).values(), strict=True))
+    assert all(torch.equal(tensor, again.to_tensors()[name]) for name, tensor in prepared.to_tensors().items())
     test, _ = gaussian_clusters(3, 5, 2.5, 1000, 0, "test")
     assert torch.equal(prepared.test_images, test)
     assert torch.equal(normalise(test, describe("clusters-k3-d5-s2.5")), test)
@@ -128,6 +128,15 @@ def test_prepared_data_survive_their_file_bit_for_bit(tmp_path, digits):
     for name, tensor in digits.to_tensors().items():
         assert back.to_tensors()[name].dtype == tensor.dtype
         assert torch.equal(back.to_tensors()[name], tensor)
+
+
+def test_a_file_says_which_data_set_it_holds_and_one_that_does_not_is_still_read(tmp_path, digits):
+    path = tmp_path / "prepared.safetensors"
+    write_tensors(digits.to_tensors(), path)
+    assert read_prepared(path).dataset is None
+    write_tensors(digits.to_tensors(), path, {"dataset": "digits-8x8"})
+    assert read_prepared(path).dataset == "digits-8x8"
+    assert list(read_prepared(path).to_tensors()) == list(digits.to_tensors())
 
 
 def test_a_file_that_lacks_a_tensor_or_is_cut_short_is_named_with_what_to_do(tmp_path, digits):

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from torch import nn
@@ -111,7 +112,12 @@ def test_matrices_and_operators_give_the_same_tables():
     for name, semidefinite in zip(OPERATORS, (False, True, True), strict=True):
         one, other = of(exact["curvature"], name).iloc[0], of(found["curvature"], name).iloc[0]
         assert other.largest_eigenvalue == pytest.approx(one.largest_eigenvalue, rel=1e-6)
-        assert other.trace == pytest.approx(one.trace, rel=0.2)
+        assert one.trace_standard_error == 0
+        if semidefinite:
+            assert other.trace == pytest.approx(one.trace, rel=1e-10) and other.trace_standard_error == 0
+        else:
+            assert 0 < other.trace_standard_error < 0.2 * one.trace
+            assert abs(other.trace - one.trace) < 4 * other.trace_standard_error
         assert (other.negative_share == 0) if semidefinite else math.isnan(other.negative_share)
         assert math.isnan(other.near_zero_share)
     smallest = [of(t["curvature"], "hessian").smallest_eigenvalue[0] for t in (exact, found)]
@@ -165,3 +171,36 @@ def test_k_beyond_the_rank_of_the_covariance_is_refused_with_what_is_allowed():
         eigenspaces(model, "mean_squared_error", examples, 0, seed=0)
     with pytest.raises(InputError, match="allowed: 1 to 6"):
         eigenspaces(model, "mean_squared_error", Examples(gaussian(50, 6), torch.zeros(50), 2), 7, seed=0)
+
+
+def test_examples_of_another_precision_are_taken_in_that_of_the_weights():
+    model, examples = trained_mlp()
+    single = Examples(examples.inputs.float(), examples.targets, 5)
+    same = Examples(single.inputs.double(), examples.targets, 5)
+    found, expected = (eigenspaces(model, "cross_entropy", e, 3, seed=0, **LANCZOS) for e in (single, same))
+    for name, table in expected.items():
+        pandas.testing.assert_frame_equal(found[name], table)
+    double = eigenspaces(model.float(), "cross_entropy", examples, 3, seed=0, **LANCZOS)
+    np.testing.assert_allclose(double["eigenvalues"].eigenvalue, expected["eigenvalues"].eigenvalue, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, LANCZOS])
+def test_a_loss_may_be_a_function(options):
+    model, examples = trained_mlp()
+    by_name = eigenspaces(model, "cross_entropy", examples, 3, seed=0, **options)
+    found = eigenspaces(model, nn.CrossEntropyLoss(), examples, 3, seed=0, **options)
+    np.testing.assert_allclose(found["eigenvalues"].eigenvalue, by_name["eigenvalues"].eigenvalue, rtol=1e-9)
+    np.testing.assert_allclose(found["curvature"].trace, by_name["curvature"].trace, rtol=1e-6)
+    with pytest.raises(InputError, match="mean with weights"):
+        eigenspaces(model, nn.CrossEntropyLoss(torch.arange(1.0, 6.0)), examples, 3, seed=0, **options)
+
+
+def test_a_pair_of_tensors_in_place_of_examples_is_refused():
+    model, examples = trained_mlp()
+    pair = (examples.inputs, examples.targets)
+    for call in (
+        lambda: eigenspaces(model, "cross_entropy", pair, 3, seed=0),
+        lambda: exact_curvature(model, "cross_entropy", pair),
+    ):
+        with pytest.raises(InputError, match=r"examples is tuple; give hessketch.data.examples.Examples\("):
+            call()

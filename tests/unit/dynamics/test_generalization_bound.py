@@ -279,6 +279,7 @@ def test_the_divergence_is_positive_but_between_equals(q, p):
         ({"sigmas": (1.0, 0.0)}, "sigmas are .*allowed: one or more different numbers above 0"),
         ({"sigmas": (-1.0,)}, "sigmas are"),
         ({"sigmas": ()}, "sigmas are"),
+        ({"sigmas": 1.0}, r"sigmas is 1.0; give a list of numbers, such as \[1.0\]"),
         ({"sigmas": (1.0, 1.0)}, "sigmas are .* different"),
         ({"sigmas": (math.nan,)}, "sigmas are"),
         ({"confidence": 0.0}, "confidence is 0.0; allowed: numbers between 0 and 1"),
@@ -310,6 +311,15 @@ def test_the_initial_state_and_curvature_of_another_network_and_no_examples_are_
         bounds(model, start, test=replace(data, inputs=data.inputs[:0], targets=data.targets[:0]))
 
 
+@pytest.mark.parametrize("apart", [1e-6, 1e-9, -1e-9])
+def test_the_divergence_of_near_probabilities_keeps_its_digits(apart):
+    """Its series is d^2 / (2 q (1 - q)) (1 - (2/3) d (1 - 2 q) / (q (1 - q)) + ...)."""
+    q = 0.84375
+    d = (q + apart) - q
+    expected = d**2 / (2 * q * (1 - q)) * (1 - 2 / 3 * d * (1 - 2 * q) / (q * (1 - q)))
+    assert binary_kl(q, q + apart) == pytest.approx(expected, rel=1e-7)
+
+
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
 def test_what_is_no_probability_or_divergence_is_refused(value):
     with pytest.raises(InputError, match="allowed: probabilities"):
@@ -319,3 +329,47 @@ def test_what_is_no_probability_or_divergence_is_refused(value):
     if not value >= 0:
         with pytest.raises(InputError, match="divergence is"):
             binary_kl_inverse(0.5, value)
+
+
+def test_a_module_in_place_of_its_state_and_a_pair_of_tensors_are_refused(network):
+    model, start = network
+    data = examples()
+    with pytest.raises(InputError, match=r"initial_state is Sequential; give its state_dict\(\)"):
+        generalization_bounds(model, model, "cross_entropy", data, data, seed=0)
+    with pytest.raises(InputError, match="initial_state is Tensor; give the state_dict"):
+        generalization_bounds(model, torch.zeros(3), "cross_entropy", data, data, seed=0)
+    for train, test, name in (
+        ((data.inputs, data.targets), data, "train"),
+        (data, (data.inputs, data.targets), "test"),
+    ):
+        with pytest.raises(InputError, match=f"{name} is tuple; give hessketch.data.examples.Examples"):
+            generalization_bounds(model, start, "cross_entropy", train, test, seed=0)
+
+
+def test_examples_of_another_precision_are_taken_in_that_of_the_weights(network):
+    single = replace(examples(), inputs=examples().inputs.float())
+    same = replace(single, inputs=single.inputs.double())
+    found, expected = (bounds(*network, train=e, test=e, exact=False, posterior_samples=5) for e in (single, same))
+    assert found.equals(expected)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_loss_may_be_a_function(network, exact):
+    options = {"exact": exact, "posterior_samples": 5}
+    found = bounds(*network, loss=nn.CrossEntropyLoss(), **options)
+    expected = bounds(*network, **options)
+    numbers = expected.select_dtypes("float").columns
+    np.testing.assert_allclose(found[numbers], expected[numbers], rtol=1e-6)
+
+
+def test_a_function_tells_which_predictions_of_a_single_output_are_right():
+    """Outputs of 0.3 are nearer to 0 than to 1, and above 0."""
+    model = nn.Linear(1, 1, bias=False).double().eval()
+    start = {"weight": torch.ones(1, 1, dtype=torch.float64)}
+    model.load_state_dict({"weight": torch.tensor([[0.3]])})
+    data = Examples(torch.ones(4, 1, dtype=torch.float64), torch.tensor([0, 0, 0, 1]), 2)
+    for loss in ("mean_squared_error", lambda o, t: nn.functional.mse_loss(o[:, 0], t.to(o.dtype))):
+        table = generalization_bounds(model, start, loss, data, data, posterior_samples=2, seed=0)
+        assert (table.train_error == 0.25).all()
+    table = generalization_bounds(model, start, "binary_cross_entropy", data, data, posterior_samples=2, seed=0)
+    assert (table.train_error == 0.75).all()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from hessketch.curvature.losses import loss_function
+from hessketch.curvature.losses import cross_entropy, loss_function
 from hessketch.data.examples import Examples
 from hessketch.dynamics import mini_batches, points, step_moments
 from hessketch.dynamics.exact import exact_curvature
@@ -357,6 +357,8 @@ def test_the_table_has_its_columns_and_types_and_the_model_stays_as_it_is(case):
         ({"learning_rate": math.inf}, "learning_rate is inf"),
         ({"schemes": ("fixed", "adaptiv")}, "scheme 'adaptiv' is unknown; .* nearest valid name: adaptive"),
         ({"schemes": ()}, "no scheme given"),
+        ({"schemes": "fixed"}, r"schemes is 'fixed'; give a list of names, such as \['fixed'\]"),
+        ({"schemes": None}, "schemes is None"),
         ({"bound_probability": 1.0}, "bound_probability is 1.0; allowed: numbers between 0 and 1"),
         ({"chunk": 0}, "chunk is 0; allowed: integers from 1"),
         ({"probes": 1}, "probes is 1; allowed: integers from 2"),
@@ -382,3 +384,37 @@ def test_curvature_of_other_examples_a_wrong_loss_and_train_mode_are_refused():
 def test_a_step_to_a_loss_that_is_not_finite_is_named():
     with pytest.raises(NotFiniteError, match=r"scheme fixed, mini-batches 1 to 200: .* smaller learning_rate"):
         quadratic(learning_rate=1e200)
+
+
+@pytest.mark.parametrize("exactly", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_examples_of_another_precision_are_taken_in_that_of_the_weights(exactly, dtype):
+    examples, model = some_examples(30, (4,), dtype=torch.float32), mlp(dtype)
+    other = replace(examples, inputs=examples.inputs.double())
+    found, expected = (
+        loss_changes(model, "cross_entropy", e, batch_size=5, learning_rate=0.1, samples=20, seed=0,
+                     exact=exact_curvature(model, "cross_entropy", e) if exactly else None)
+        for e in (examples, other)
+    )  # fmt: skip
+    assert found.equals(expected)
+
+
+@pytest.mark.parametrize("exactly", [True, False])
+@pytest.mark.parametrize("function", [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="sum"), cross_entropy])
+def test_a_loss_may_be_a_function_of_any_reduction(exactly, function):
+    model, examples = mlp(), some_examples(30, (4,))
+    exact = exact_curvature(model, function, examples) if exactly else None
+    arguments = {"batch_size": 5, "learning_rate": 0.1, "samples": 20, "seed": 0, "exact": exact}
+    found = loss_changes(model, function, examples, **arguments)
+    expected = loss_changes(model, "cross_entropy", examples, **arguments)
+    numbers = expected.select_dtypes("float").columns
+    torch.testing.assert_close(torch.tensor(found[numbers].values), torch.tensor(expected[numbers].values))
+
+
+def test_a_mean_with_class_weights_and_a_pair_of_tensors_are_refused():
+    model, examples = mlp(), some_examples(30, (4,))
+    arguments = {"batch_size": 5, "learning_rate": 0.1, "seed": 0}
+    with pytest.raises(InputError, match="mean with weights"):
+        loss_changes(model, nn.CrossEntropyLoss(torch.tensor([1.0, 5.0, 0.2])), examples, **arguments)
+    with pytest.raises(InputError, match=r"examples is tuple; give hessketch.data.examples.Examples\("):
+        loss_changes(model, "cross_entropy", (examples.inputs, examples.targets), **arguments)

@@ -2,6 +2,7 @@
 
 import math
 import re
+import runpy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hessketch.data.prepared import prepare_dataset
 from hessketch.dynamics import job
 from hessketch.dynamics.eigenspaces import OPERATORS, eigenspaces
 from hessketch.dynamics.generalization_bound import BOUNDS, generalization_bounds
+from hessketch.dynamics.generalization_bound import SIGMAS as SIGMAS_OF_THE_PACKAGE
 from hessketch.dynamics.job import TABLES, DynamicsSettings, Followed, measure_runs
 from hessketch.dynamics.loss_change import LOSS_CHANGES, loss_changes
 from hessketch.errors import InputError, NotFiniteError
@@ -52,7 +54,8 @@ POINT = {
 COLUMNS = {
     "eigenvalues": ["operator", "rank", "eigenvalue"],
     "curvature": [
-        "operator", "exact", "trace", "largest_eigenvalue", "smallest_eigenvalue", "negative_share", "near_zero_share",
+        "operator", "exact", "trace", "trace_standard_error", "largest_eigenvalue", "smallest_eigenvalue",
+        "negative_share", "near_zero_share",
     ],
     "overlaps": ["first", "second", "k", "overlap", "chance"],
     "angles": ["first", "second", "index", "angle"],
@@ -398,3 +401,30 @@ def test_bad_settings_are_all_named_at_once():
     }.items():  # fmt: skip
         with pytest.raises(InputError, match=f"{name}: {value} given"):
             DynamicsSettings(**{name: value})
+
+
+@pytest.mark.parametrize("sigmas", [(0.0,), (), (1.0, 1.0), (math.inf,), (math.nan,)], ids=str)
+def test_priors_that_are_none_are_refused_before_any_run_is_read(tmp_path, sigmas):
+    def never(run):
+        raise AssertionError("a run was read")
+
+    with pytest.raises(InputError, match=r"sigmas \[.*\] given; allowed: one or more different numbers above 0"):
+        measure_runs([RUN], never, SETTINGS, sigmas, tmp_path, along=lambda run: True, device=torch.device("cpu"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_script_follows_every_run_unless_told_a_number_that_one_has():
+    names = runpy.run_path(str(Path(__file__).parents[3] / "workflow/scripts/sgd_dynamics.py"))
+    runs = [RUN, LARGER, replace(RUN, examples_per_class=None)]
+
+    def followed(*words):
+        given = ["run", "--trajectories", "t", "--data", "d", "--output", "o", *words]
+        along = names["followed_along"](names["parser"].parse_args(given), runs)
+        return [along(run) for run in runs]
+
+    assert followed() == [True, True, True]
+    assert followed("--follow", "4") == [True, False, False]
+    assert followed("--follow", "all") == [False, False, True]
+    with pytest.raises(InputError, match="--follow 7: no run has so many examples a class; allowed: all, 4, 6; or"):
+        followed("--follow", "7")
+    assert names["parser"].get_default("sigmas") == SIGMAS_OF_THE_PACKAGE

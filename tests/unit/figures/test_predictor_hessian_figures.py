@@ -17,7 +17,9 @@ from hessketch.figures.predictor_hessian_kappa import kappa_over_epochs, kappa_o
 from hessketch.figures.predictor_hessian_marks import ESTIMATORS, counted
 from hessketch.figures.sharper_sketching_marks import COLOURS
 from hessketch.records import write_table
-from hessketch.studies.predictor_hessian import joined, kappa_over_time, of_cell, runs_table
+from hessketch.runs import IDENTITY
+from hessketch.studies.predictor_hessian import joined, kappa_over_time, of_cell
+from hessketch.studies.sharper_sketching import TRAINER
 
 pytestmark = pytest.mark.filterwarnings("error")
 CELL = ("digits", "mlp-none-w1")
@@ -216,7 +218,8 @@ def test_bands_are_standard_errors_over_rows_and_of_the_estimate_where_there_is_
 
 def test_an_estimator_that_was_not_run_is_neither_drawn_nor_in_the_legend(small):
     figure = FIGURES["kappa_over_epochs"](small)
-    assert [text.get_text() for text in figure.legends[0].texts] == [r"$\kappa$, fast", "lower bounds", "$p$"]
+    named = [r"$\kappa$, fast", "lower bound of the same vectors", "$p$"]
+    assert [text.get_text() for text in figure.legends[0].texts] == named
     assert [text.get_text() for text in FIGURES["density_over_epochs"](small).legends[0].texts] == ["fast"]
 
 
@@ -262,7 +265,8 @@ def test_counts_are_ranges_where_they_differ():
 
 def write_study(folder, kappa):
     tables = {"kappa": kappa, "density": density_of(kappa), "kappa_over_time": kappa_over_time(kappa)}
-    for name, table in {**tables, "runs": runs_table([])}.items():
+    runs = kappa[[*IDENTITY, *TRAINER]].drop_duplicates().assign(status="finished")
+    for name, table in {**tables, "runs": runs}.items():
         write_table(table, folder / f"{name}.parquet")
 
 
@@ -275,6 +279,7 @@ def test_the_script_draws_a_figure_and_says_where_there_is_nothing_to_draw(tmp_p
         done = subprocess.run([*map(str, command)], check=True, capture_output=True, text=True)
         assert all(path.stat().st_size > 1000 for path in paths)
         assert ("nothing to draw" in done.stderr + done.stdout) != drawn
+        assert (f"drew {name}" in done.stderr + done.stdout) == drawn
 
 
 def notebook_cells():
@@ -304,3 +309,20 @@ def test_the_notebook_runs_with_either_kind_and_skips_what_is_missing(
     printed = capsys.readouterr().out
     skipped = [s for s in ("no trajectory", "no smoothed estimate", "no federated checkpoints") if s in printed]
     assert skipped == sentences
+
+
+def test_the_notebook_leaves_out_pairs_of_estimates_without_a_spread_and_says_how_many(tmp_path, monkeypatch, capsys):
+    kappa = epochs()
+    agree = (kappa["example"] == 0) & (kappa["seed"] == 0)  # two losses, three epochs, both estimators
+    kappa.loc[agree, "kappa_standard_error"] = 0.0
+    write_study(tmp_path / "predictor_hessian", kappa)
+    monkeypatch.setenv("HESSKETCH_RESULTS", str(tmp_path))
+    shown, names = [], {}
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    for source in notebook_cells():
+        exec(compile(source, NOTEBOOK.name, "exec"), names)
+    assert "6 of 36 left out" in capsys.readouterr().out
+    (apart,) = (
+        one for one in shown if isinstance(one, pd.DataFrame) and "(fast - paper) / joint standard error" in one
+    )
+    assert apart.loc["count"].item() == 30 and np.isfinite(apart.to_numpy()).all()

@@ -20,7 +20,7 @@ from hessketch.figures.sgd_dynamics_eigenspaces import PAIRS
 from hessketch.figures.sgd_dynamics_loss_change import REGIME_COLOURS
 from hessketch.figures.sgd_dynamics_marks import count_text, signed_log_axis, step_axis
 from hessketch.records import write_table
-from hessketch.studies.sgd_dynamics import bound_correlations, of_network, runs_table
+from hessketch.studies.sgd_dynamics import bound_correlations, chosen_bounds, of_network, rank_correlation, runs_table
 from hessketch.studies.sgd_dynamics_coverage import coverage
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -118,7 +118,8 @@ def test_the_heading_names_data_set_and_network_even_if_their_names_are_long(nam
     tables = tables_of([{"noise": 0.0}, {"noise": 0.5}], (0,), "resnet18_smooth-group-w0.5", **long)
     figure = FIGURES[name](tables)
     figure.draw_without_rendering()
-    wanted = "cifar10-classes3+5-grey16x16" + ("" if "bound" in name else ", ResNet18 (GELU), group norm, width 1/2")
+    model = "" if "bound" in name else ", ResNet18 (GELU), group norm, width 1/2"
+    wanted = f"CIFAR10, classes 3 and 5, grey 16x16{model}"
     assert " ".join(figure.get_suptitle().split()).startswith(wanted)
     extent = figure._suptitle.get_window_extent()
     assert figure.bbox.x0 <= extent.x0 and extent.x1 <= figure.bbox.x1
@@ -292,10 +293,14 @@ def test_without_any_sweep_there_is_no_figure_of_the_bound(full):
 
 def test_every_run_is_a_point_and_the_title_has_the_rank_correlation(full, drawn):
     figure = drawn("bound_against_error")
-    expected = bound_correlations(full["bounds"]).query("axis == 'all' and measured == 'test_error'").iloc[0]
-    assert figure.axes[0].get_title() == f"(a) rank correlation ${expected['spearman']:.2f}$, {expected['runs']} runs"
+    chosen = chosen_bounds(full["bounds"])
+    telling = chosen[~chosen["vacuous"]]
+    spearman, runs = rank_correlation(telling["test_error"], telling["bound"])
+    assert 3 < runs < len(chosen)
+    assert figure.axes[0].get_title() == f"(a) rank correlation ${spearman:.2f}$, {runs} runs"
+    assert f"{len(chosen) - runs} of {len(chosen)} bounds are no better than guessing" in figure.get_suptitle()
     for ax, extra in zip(figure.axes, (1, 0), strict=True):
-        assert sum(len(line.get_xdata()) for line in ax.lines[: len(ax.lines) - extra]) == expected["runs"]
+        assert sum(len(line.get_xdata()) for line in ax.lines[: len(ax.lines) - extra]) == len(chosen)
     words = [text.get_text() for text in figure.legends[0].texts]
     assert {"base point", "other batch size", "other network", "other training-set size"} <= set(words)
 
@@ -342,7 +347,8 @@ def folder(tmp_path_factory):
     chosen = [{"noise": 0.0}, {"noise": 0.5}, {"noise": 0.0, "batch": None}]
     tables = study(chosen)
     tables |= {"bound_correlations": bound_correlations(tables["bounds"]), "coverage": coverage(tables["loss_changes"])}
-    tables["runs"] = runs_table([*(record(**one) for one in chosen), record("diverged", batch=50)])
+    diverged = [{"batch": 50}, {"noise": 0.9}, *({"width": 9, "seed": seed} for seed in (0, 1))]
+    tables["runs"] = runs_table([*(record(**one) for one in chosen), *(record("diverged", **one) for one in diverged)])
     path = tmp_path_factory.mktemp("results") / "sgd_dynamics"
     for name, table in tables.items():
         write_table(table, path / f"{name}.parquet")
@@ -364,7 +370,8 @@ def script():
     [
         ("decrease", ["--network", CELL[1], "--label-noise", "0.5"], "drew decrease"),
         ("bound", [], "drew bound"),
-        ("overlap", ["--network", "mlp-none-w9"], "nothing to draw: no rows with network = 'mlp-none-w9'"),
+        ("overlap", ["--network", "mlp-none-w9"], "nothing to draw: all 2 runs diverged"),
+        ("decrease", ["--network", CELL[1], "--label-noise", "0.9"], "nothing to draw: the run diverged"),
     ],
 )
 def test_the_script_draws_a_figure_or_says_why_not(script, folder, tmp_path, figure, more, says):
@@ -372,8 +379,25 @@ def test_the_script_draws_a_figure_or_says_why_not(script, folder, tmp_path, fig
     files = ["--pdf", tmp_path / "f.pdf", "--png", tmp_path / "f.png"]
     arguments = [figure, "--tables", folder, *files, "--dataset", CELL[0], *more]
     script.plot(script.parse([str(one) for one in arguments]), SimpleNamespace(say=said.append))
-    assert said[0].startswith(says)
+    assert said == [says]
     assert (tmp_path / "f.pdf").stat().st_size > 0 and (tmp_path / "f.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("figure", "words", "error"),
+    [
+        ("overlap", ["--network", "mlp"], "no rows with network = 'mlp'; the table has .*'mlp-none-w0.5'"),
+        ("decrease", ["--network", CELL[1], "--label-noise", "0.7"], r"no rows with label_noise = 0.7; .*0.0, 0.5"),
+        ("bound", ["--dataset", "digits"], r"no rows with dataset = 'digits'; the table has \['digits-8x8'\]"),
+    ],
+)
+def test_the_script_refuses_names_of_no_run_and_draws_nothing(script, folder, tmp_path, figure, words, error):
+    said = []
+    files = ["--pdf", tmp_path / "f.pdf", "--png", tmp_path / "f.png"]
+    arguments = [figure, "--tables", folder, *files, "--dataset", CELL[0], *words]
+    with pytest.raises(InputError, match=error):
+        script.plot(script.parse([str(one) for one in arguments]), SimpleNamespace(say=said.append))
+    assert not said and not list(tmp_path.iterdir())
 
 
 def test_the_script_asks_for_the_network_and_the_noise_where_a_figure_needs_them(script, folder, capsys):

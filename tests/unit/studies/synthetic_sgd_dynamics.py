@@ -78,6 +78,7 @@ def curvature_table(rows):
             "operator": operator,
             "exact": True,
             "trace": 20.0,
+            "trace_standard_error": 0.0,
             "largest_eigenvalue": 8.0,
             "smallest_eigenvalue": -0.5 if operator == "hessian" else 0.0,
             "negative_share": 0.1,

@@ -32,7 +32,9 @@ def record(status="finished", **identity):
     """What the study reads of a training's record."""
     facts = {"diverged_at": None if status == "finished" else "epoch 3", "epochs": 7, "n": 200, "p": P, "classes": 2}
     losses = {"train_loss": 0.1, "train_accuracy": 1.0, "test_loss": 0.2, "test_accuracy": 0.9}
-    return {"identity": {**IDENTITY, **identity}, "status": status, **facts, "wall_seconds": 3.0, **losses}
+    identity = {**IDENTITY, **identity}
+    known = {"identity": identity, "learning_rate": identity["learning_rate"], "status": status}
+    return {**known, **facts, "wall_seconds": 3.0, **losses}
 
 
 def test_kappa_over_time_is_the_mean_over_examples_and_seeds_with_its_standard_error():
@@ -153,6 +155,13 @@ def test_a_raw_table_of_another_schema_is_refused_by_name(tmp_path, broken):
         joined([path], "kappa")
 
 
+def test_a_raw_table_given_twice_is_refused(tmp_path):
+    write_table(epochs(), tmp_path / "kappa.parquet")
+    (tmp_path / "job").mkdir()
+    with pytest.raises(InputError, match=r"job/../kappa.parquet: given twice as the table kappa"):
+        joined([tmp_path / "kappa.parquet", tmp_path / "job/../kappa.parquet"], "kappa")
+
+
 def test_runs_have_their_trainer_and_diverged_ones_no_results():
     records = [record(), record("diverged", trainer="sgd-b50"), record(trainer="count_sketch-x10")]
     table = runs_table(records)
@@ -160,6 +169,21 @@ def test_runs_have_their_trainer_and_diverged_ones_no_results():
     assert table["test_accuracy"].isna().tolist() == [False, True, False]
     assert table["epochs"].tolist() == [7, 7, 7]
     assert list(runs_table([])) == list(table)
+
+
+def test_runs_at_the_selected_rate_of_a_federated_trainer_are_marked_and_all_trajectories_are():
+    def federated(rate, seed, accuracy, status="finished", trainer="count_sketch-x10"):
+        return {**record(status, trainer=trainer, learning_rate=rate, seed=seed), "test_accuracy": accuracy}
+
+    records = [
+        *(record(learning_rate=rate) for rate in (0.1, 0.3)),
+        *(federated(0.1, seed, accuracy) for seed, accuracy in enumerate((0.9, 0.7))),  # not the best mean
+        *(federated(0.2, seed, 0.85) for seed in (0, 1)),
+        *(federated(0.4, seed, 0.99, "diverged") for seed in (0, 1)),
+        federated(0.1, 0, 0.5, "diverged", "top_r_ef-x10"),
+    ]
+    table = runs_table(records)
+    assert table["selected"].tolist() == [True, True, False, False, True, True, False, False, False]
 
 
 def test_cells_and_their_rows_are_named_by_network_labels():

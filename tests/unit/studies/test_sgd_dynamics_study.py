@@ -40,6 +40,7 @@ from hessketch.studies.sgd_dynamics import (
     noisy_error,
     of_network,
     rank_correlation,
+    read_raw,
     runs_table,
     sweeps,
 )
@@ -305,3 +306,25 @@ def test_the_script_joins_tables_and_writes_what_is_derived_from_them(tmp_path):
     assert set(written) == {*TABLES, "runs", "bound_correlations", "coverage"}
     assert len(written["runs"]) == 2 and written["bounds"]["seed"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert set(written["coverage"]["seeds"]) == {2}
+
+
+def test_each_raw_table_is_read_as_itself_and_refused_as_another_or_twice(tmp_path):
+    raw = {name: table for name, table in study([{}], seeds=(0,)).items() if name in TABLES}
+    assert set(raw) == set(TABLES)
+    for name, table in raw.items():
+        write_table(table, tmp_path / f"{name}.parquet")
+    for name in TABLES:
+        (frame,) = read_raw([tmp_path / f"{name}.parquet"], name)
+        assert len(frame) == len(raw[name]) > 0
+        for other in set(TABLES) - {name}:
+            with pytest.raises(InputError, match=rf"{other}.parquet: column '\w+' is missing, which .* {name} has"):
+                read_raw([tmp_path / f"{other}.parquet"], name)
+    with pytest.raises(InputError, match=r"angles.parquet: given twice as the table angles"):
+        read_raw([tmp_path / "angles.parquet"] * 2, "angles")
+
+
+def test_a_raw_table_without_rows_needs_no_columns(tmp_path):
+    point_alone = study([{}], seeds=(0,))["bounds"].iloc[:0].drop(columns=["sigma", "bound"])
+    write_table(point_alone, tmp_path / "bounds.parquet")
+    (frame,) = read_raw([tmp_path / "bounds.parquet"], "bounds")
+    assert frame.empty

@@ -1,7 +1,9 @@
 """Followed runs from identities to files: what is written, what runs share, what a kill loses."""
 
 import math
+import runpy
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,6 +98,17 @@ class Killer(Progress):
                 raise Killed
 
         return report
+
+
+class Said(Progress):
+    """What is said of trainings."""
+
+    def __init__(self):
+        super().__init__("said")
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
 
 
 def kill(training, *runs, number=1, step=5, **options):
@@ -234,8 +247,11 @@ def test_a_killed_run_ends_with_the_files_of_an_uninterrupted_one(training, tmp_
     training(run, folder="whole", settings=settings)
     kill(training, run, folder="killed", step=step, settings=settings)
     assert {path.name for path in (tmp_path / "killed" / run.path).iterdir()} == {"partial"}
-    (record,) = training(run, folder="killed", settings=settings)
+    said = Said()
+    (record,) = training(run, folder="killed", settings=settings, progress=said)
     assert record["resumed_from_step"] == step
+    expected = [f"{run.path}: continuing from step {step}"] if step < settings.steps else []
+    assert [line for line in said.lines if "continuing" in line] == expected
     assert_same(tmp_path / "killed", tmp_path / "whole", run)
     assert {path.name for path in (tmp_path / "killed" / run.path).iterdir()} == set(FILES)
 
@@ -329,3 +345,13 @@ def test_steps_beyond_the_last_and_batches_beyond_the_examples_are_refused(train
         training(kept=[13])
     with pytest.raises(InputError, match="mini-batches of 41 asked for, 40 training examples"):
         training(replace(RUN, trainer="sgd-b41"))
+
+
+def test_the_script_takes_steps_or_epochs_and_not_both(capsys):
+    script = Path(__file__).parents[3] / "workflow/scripts/train_trajectories.py"
+    parser = runpy.run_path(str(script))["parser"]
+    needed = [RUN.path, "--data", "d.safetensors", "--output", "out", "--keep", "0"]
+    assert parser.parse_args([*needed, "--steps", "7"]).steps == 7 and parser.parse_args(needed).epochs is None
+    with pytest.raises(SystemExit):
+        parser.parse_args([*needed, "--steps", str(TrajectorySettings.steps), "--epochs", "2"])
+    assert "--epochs: not allowed with argument --steps" in capsys.readouterr().err
