@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessketch.curvature.losses import evaluation, loss_function
+from hessketch.curvature.losses import Loss, evaluation, loss_function
 from hessketch.data.examples import Examples
 from hessketch.described import described, require_allowed
 from hessketch.errors import InputError, NotFiniteError
@@ -108,44 +108,33 @@ def follow(
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
-    same = {
-        **asdict(settings),
-        "loss": loss,
-        "seed": seed,
-        "examples": [len(train), len(test)],
-        "kept": sorted(keep_at),
-        **(identity or {}),
-    }
+    data = {"loss": loss, "seed": seed, "examples": [len(train), len(test)], "kept": sorted(keep_at)}
+    same = {**asdict(settings), **data, **(identity or {})}
     history = load_state(resume_file, model, optimizer, same) if resume_file else []
     resumed_from = history[-1]["step"] if history else 0
-    splits = {name: part.batches(_EVALUATION_BATCH) for name, part in (("train", train), ("test", test))}
-    of_epoch = _steps_of_one(len(train), settings.batch_size)
+    course = _Course(model, loss_of, train, test, settings, history)
 
-    def evaluate(step: int, start: float) -> None:
-        rate = decayed(settings.learning_rate, settings.decay_factor, max(step - 1, 0), settings.steps)
-        facts = {"step": step, "epoch": _epochs(step, len(train), settings), **evaluation(model, loss_of, **splits)}
-        _require_finite_losses(facts)
-        history.append({**facts, "learning_rate": rate, "seconds": time.perf_counter() - start})
+    def evaluate(step: int) -> None:
+        facts = course.evaluate(step)
         if step in keep_at:
             keep(facts)
 
     if not history:
-        evaluate(0, time.perf_counter())
-    last_saved = start = time.monotonic()
+        evaluate(0)
+    last_saved = time.monotonic()
     pending: list[Tensor] = []
     last_finite = _copy(model)
-    start = time.perf_counter()
-    for step, indices in _batches(len(train), settings, seed, of_epoch, resumed_from):
+    for step, indices in _batches(len(train), settings, seed, resumed_from):
         pending.append(_take_step(model, loss_of, optimizer, train, indices, settings, step))
         if step + 1 in keep_at or is_due(step, settings.steps, _EVALUATIONS):
             try:
                 _require_finite(model, pending, step)
-                evaluate(step + 1, start)
+                evaluate(step + 1)
             except NotFiniteError as error:
                 model.load_state_dict(last_finite)
                 model.eval()
                 return Followed(history, "diverged", str(error), resumed_from)
-            pending, last_finite, start = [], _copy(model), time.perf_counter()
+            pending, last_finite = [], _copy(model)
             if resume_file is not None and time.monotonic() - last_saved >= save_every_seconds:
                 save_state(resume_file, model, optimizer, history, same)
                 last_saved = time.monotonic()
@@ -153,6 +142,29 @@ def follow(
                 progress(step + 1, settings.steps)
     model.eval()
     return Followed(history, "finished", None, resumed_from)
+
+
+class _Course:
+    """Evaluations on the way: rows of the history, with the seconds since the one before."""
+
+    def __init__(
+        self, model: nn.Module, loss: Loss, train: Examples, test: Examples, settings: TrajectorySettings, history: list
+    ):
+        self._model, self._loss, self._settings, self._history = model, loss, settings, history
+        self._examples = len(train)
+        self._splits = {name: part.batches(_EVALUATION_BATCH) for name, part in (("train", train), ("test", test))}
+        self._start = time.perf_counter()
+
+    def evaluate(self, step: int) -> dict[str, Any]:
+        """Facts of a trajectory after so many steps, added to the history; NotFiniteError for a loss that is not finite."""
+        settings, losses = self._settings, evaluation(self._model, self._loss, **self._splits)
+        facts = {"step": step, "epoch": _epochs(step, self._examples, settings), **losses}
+        _require_finite_losses(facts)
+        rate = decayed(settings.learning_rate, settings.decay_factor, max(step - 1, 0), settings.steps)
+        now = time.perf_counter()
+        self._history.append({**facts, "learning_rate": rate, "seconds": now - self._start})
+        self._start = now
+        return facts
 
 
 def _require_sound(model: nn.Module, train: Examples, settings: TrajectorySettings, keep_at: Sequence[int]) -> None:
@@ -168,10 +180,9 @@ def _require_sound(model: nn.Module, train: Examples, settings: TrajectorySettin
         raise InputError("batch_size: 1 given; allowed with batch norm: at least 2 (one example has no variance)")
 
 
-def _batches(
-    examples: int, settings: TrajectorySettings, seed: int, of_epoch: int, first: int
-) -> Iterator[tuple[int, Tensor | None]]:
+def _batches(examples: int, settings: TrajectorySettings, seed: int, first: int) -> Iterator[tuple[int, Tensor | None]]:
     """(step, indices) from step `first` on; None for all examples. The order follows from seed and epoch alone."""
+    of_epoch = _steps_of_one(examples, settings.batch_size)
     whole = settings.batch_size in (FULL_BATCH, examples)
     for epoch in count(first // of_epoch):
         batches = [None] if whole else epoch_batches(examples, settings.batch_size, seed, epoch)
