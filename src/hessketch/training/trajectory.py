@@ -156,7 +156,7 @@ class _Course:
         self._start = time.perf_counter()
 
     def evaluate(self, step: int) -> dict[str, Any]:
-        """Facts of a trajectory after so many steps, added to the history; NotFiniteError for a loss that is not finite."""
+        """Facts of a trajectory after so many steps, added to the history; NotFiniteError if a loss is not finite."""
         settings, losses = self._settings, evaluation(self._model, self._loss, **self._splits)
         facts = {"step": step, "epoch": _epochs(step, self._examples, settings), **losses}
         _require_finite_losses(facts)
