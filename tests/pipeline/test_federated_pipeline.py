@@ -214,7 +214,7 @@ def test_runs_that_all_diverged_are_a_result(project):
     assert len(table(project, "rounds")) == len(table(project, "curvature")) == 0
     assert set(table(project, "density")) >= OF_SPECTRUM and TABLES["rounds"] <= set(table(project, "rounds"))
     log = project.folder / "logs/tiny/sharper_sketching_figure/digits-mlp-none-w0.05/spectra.log"
-    assert "nothing to draw: spectra: no densities at an equal training loss" in log.read_text()
+    assert "nothing to draw: all 2 runs diverged" in log.read_text()
     log = project.folder / f"logs/tiny/checkpoint_spectra/{CELL}.log"
     assert "no spectra: every run diverged" in log.read_text()
     refused = project.snakemake(f"results/tiny/spectra/{CELL}/train/record.json")
