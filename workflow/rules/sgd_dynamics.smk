@@ -59,9 +59,12 @@ def dynamics_figures():
     for run in TRAJECTORY_RUNS[DYNAMICS]:
         of_network = {"dataset": run.dataset, "network": run.network_label}
         folder = f"{run.dataset}-{run.network_label}"
-        for figure in ("eigenvalues", "overlap", "overlap_against_k", "angles"):
+        first = config[DYNAMICS]["datasets"][run.dataset]["networks"][0]
+        is_first = (run.network, run.norm, run.width) == (first["name"], first["norm"], first["width"])
+        # Further networks are there for the bound; what else they show stands in the tables.
+        for figure in ("eigenvalues", "overlap", *(("overlap_against_k", "angles") if is_first else ())):
             figures[folder, figure] = f"{figure} {flags(of_network)}"
-        for figure in ("loss_change", "decrease"):
+        for figure in ("loss_change", "decrease") if is_first else ():
             noise = {**of_network, "label_noise": run.label_noise}
             figures[folder, f"{figure}-noise{number_text(run.label_noise)}"] = f"{figure} {flags(noise)}"
         figures[run.dataset, "bound_against_error"] = f"bound_against_error {flags({'dataset': run.dataset})}"
