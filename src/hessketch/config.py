@@ -85,13 +85,11 @@ def runs_of(config: Mapping[str, Any]) -> list[Run]:
             settings["label_noise"], settings["examples_per_class"], settings["learning_rates"]
         ):
             runs.append(
-                Run(
+                Run.of_network(
+                    network,
                     dataset=dataset,
                     label_noise=noise,
                     examples_per_class=size,
-                    network=network["name"],
-                    norm=network["norm"],
-                    width=network["width"],
                     loss=loss,
                     trainer="sgd",
                     learning_rate=rate,

@@ -46,13 +46,11 @@ def federated_runs_of(config: Mapping[str, Any]) -> list[Run]:
         return []
     cells = product(federation["datasets"].items(), federation["networks"], federation["losses"])
     return [
-        Run(
+        Run.of_network(
+            network,
             dataset=dataset,
             label_noise=settings["label_noise"],
             examples_per_class=_per_class(settings),
-            network=network["name"],
-            norm=network["norm"],
-            width=network["width"],
             loss=loss,
             trainer=trainer.label,
             learning_rate=rate,

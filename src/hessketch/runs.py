@@ -1,7 +1,9 @@
 """A run's identity: what was trained on what and how. Its path alone says all of it."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from hessketch.errors import InputError
 
@@ -39,6 +41,11 @@ class Run:
             f"{self.dataset}/noise{number_text(self.label_noise)}/n{size}/"
             f"{self.network_label}/{self.loss}/{self.trainer}/{rate}seed{self.seed}"
         )
+
+    @classmethod
+    def of_network(cls, network: Mapping[str, Any], **others: Any) -> "Run":
+        """The run of a network as a filled config describes it (name, norm, width), everything else given."""
+        return cls(network=network["name"], norm=network["norm"], width=network["width"], **others)
 
     @classmethod
     def from_path(cls, path: str) -> "Run":

@@ -19,13 +19,11 @@ PREDICTOR, DYNAMICS = "predictor_hessian", "sgd_dynamics"
 
 
 def _run(dataset: str, noise: float, size: int, network: Mapping, loss: str, batch: int, rate: float, seed: int) -> Run:
-    return Run(
+    return Run.of_network(
+        network,
         dataset=dataset,
         label_noise=noise,
         examples_per_class=size,
-        network=network["name"],
-        norm=network["norm"],
-        width=network["width"],
         loss=loss,
         trainer=Trainer("sgd", batch_size=batch).label,
         learning_rate=rate,
@@ -169,17 +167,14 @@ def _dynamics_problems(section: Mapping[str, Any]) -> Iterator[str]:
                 "which a prior must not"
             )
         batches = as_list(_batch_sizes(section, settings))
-        sizes = as_list(settings.get("examples_per_class"))
-        if sizes and "all" in batches and _examples(name, sizes[0]) in batches:
-            n = _examples(name, sizes[0])
-            yield f"{DYNAMICS}.batch_sizes: all and {n} are the same with datasets.{name}; remove one"
+        where_batches = f"{where if 'batch_sizes' in settings else DYNAMICS}.batch_sizes"
         for position, size in enumerate(as_list(settings.get("examples_per_class"))):
             n = _examples(name, size)
-            # Only the first size meets every batch size.
-            batches = as_list(_batch_sizes(section, settings))[: None if position == 0 else 1]
-            where_batches = f"{where if 'batch_sizes' in settings else DYNAMICS}.batch_sizes"
-            yield from _batch_problems(where_batches, batches, name, n, networks)
+            # Only the first size meets every batch size, and is looked at along the training.
+            yield from _batch_problems(where_batches, batches[: None if position == 0 else 1], name, n, networks)
             if position == 0:
+                if "all" in batches and n in batches:
+                    yield f"{where_batches}: all and {n} are the same with datasets.{name}; remove one"
                 yield from _rank_of_covariance(section, name, n)
 
 

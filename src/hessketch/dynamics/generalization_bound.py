@@ -119,9 +119,8 @@ def generalization_bounds(
     right_hand_side (effective_curvature + distance) / (2 n) + log_term, and the bound is kl^-1 of that limit. Errors
     are shares of wrong predictions; posterior errors are means over the draws with their standard errors. What the
     bound speaks of is the posterior's error where the training examples come from, drawn independently: on noisy labels
-    if those were noisy. H_jj comes from `exact`, or else
-    from `products` Hessian products with random signs; that noise costs no validity, since the theorem allows any
-    posterior and the divergence is taken with the same nu.
+    if those were noisy. H_jj comes from `exact`, or else from `products` Hessian products with random signs; that noise
+    costs no validity, since the theorem allows any posterior and the divergence is taken with the same nu.
 
     Raises InputError for a bad argument, an initial state of another network, or a network with batch norm.
     """
@@ -170,7 +169,7 @@ def _require_sound(
     if isinstance(sigmas, str) or not isinstance(sigmas, Iterable):
         raise InputError(f"sigmas is {sigmas!r}; give a list of numbers, such as [1.0]")
     sigmas = [float(sigma) for sigma in sigmas]
-    if not sigmas or not all(0 < sigma < math.inf for sigma in sigmas) or len(set(sigmas)) < len(sigmas):
+    if not are_priors(sigmas):
         raise InputError(f"sigmas are {sigmas}; allowed: one or more different numbers above 0")
     if not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence!r}; allowed: numbers between 0 and 1 (0.95 is usual)")
@@ -178,6 +177,11 @@ def _require_sound(
     if not len(train) or not len(test):
         raise InputError(f"{len(train)} training and {len(test)} test examples given; at least one of each is needed")
     return sigmas
+
+
+def are_priors(sigmas: Sequence[float]) -> bool:
+    """Whether multipliers can be those of priors: one or more different numbers above 0."""
+    return bool(sigmas) and all(0 < sigma < math.inf for sigma in sigmas) and len(set(sigmas)) == len(sigmas)
 
 
 def _diagonal(

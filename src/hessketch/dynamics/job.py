@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from hessketch.data.examples import Examples
 from hessketch.described import described, require_allowed
 from hessketch.dynamics.eigenspaces import eigenspaces
 from hessketch.dynamics.exact import exact_curvature
-from hessketch.dynamics.generalization_bound import generalization_bounds
+from hessketch.dynamics.generalization_bound import are_priors, generalization_bounds
 from hessketch.dynamics.loss_change import loss_changes
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.networks.registry import network_of
@@ -96,7 +95,8 @@ def measure_runs(
     left out, and the record says why. Raises InputError for a run whose initial weights were not kept, and, before any
     is measured, for `sigmas` that are no priors.
     """
-    _require_priors(sigmas)
+    if not are_priors(sigmas):
+        raise InputError(f"sigmas {list(sigmas)} given; allowed: one or more different numbers above 0")
     progress, watch = progress or Progress("sgd dynamics"), Stopwatch()
     folders = []
     for number, run in enumerate(runs, start=1):
@@ -127,11 +127,6 @@ def measure_runs(
     write_record(record, output / "record.json")
     shutil.rmtree(output / "partial", ignore_errors=True)
     return record
-
-
-def _require_priors(sigmas: Sequence[float]) -> None:
-    if not sigmas or not all(0 < sigma < math.inf for sigma in sigmas) or len(set(sigmas)) < len(sigmas):
-        raise InputError(f"sigmas {list(sigmas)} given; allowed: one or more different numbers above 0")
 
 
 def _require_start(one: Followed) -> None:

@@ -75,8 +75,7 @@ class ParameterSpace:
 
     def converted(self, tensor: Tensor) -> Tensor:
         """On the network's device; floating-point numbers in its dtype, whole numbers as they are."""
-        tensor = tensor.detach().to(self.device)
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+        return converted(tensor.to(self.device), self.dtype)
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """The pieces of a flat vector (p,) by parameter."""
