@@ -179,6 +179,20 @@ def add_spectrum_job(parser: argparse.ArgumentParser, methods: Mapping[str, type
     add_device(parser)
 
 
+def add_predictor_job(parser: argparse.ArgumentParser, settings: type, estimators: tuple[str, ...]) -> None:
+    """What every job on predictor Hessians takes besides whose weights it looks at."""
+    parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
+    parser.add_argument(
+        "--examples", type=whole_number(0), nargs="+", required=True, help="places in the training subset"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--log", help="log file")
+    parser.add_argument("--estimators", nargs="+", choices=estimators, default=estimators, help="(default: both)")
+    add_settings(parser, settings, skip=("estimators",))
+    add_save_every(parser)
+    add_device(parser)
+
+
 def spectrum_options_from(arguments: argparse.Namespace, device: Any) -> dict[str, Any]:
     """Arguments that the functions which compute spectra share: batch_size, memory, tf32, save_every."""
     memory = memory_from(arguments, device)

@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from hessketch.cli import add_device, add_save_every, add_settings, device_from, run_job, settings_from, whole_number
+from hessketch.cli import add_predictor_job, device_from, run_job, settings_from
 from hessketch.curvature.predictor_settings import ESTIMATORS, PredictorSettings
 from hessketch.errors import InputError
 
@@ -71,14 +71,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("group", help="what its runs share: dataset/noise0/n100/network-norm-w1/loss/top_r-x10")
 parser.add_argument("--records", type=Path, nargs="+", required=True, help="record.json of all rates and seeds")
 parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
-parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
-parser.add_argument("--examples", type=whole_number(0), nargs="+", required=True, help="places in the training subset")
-parser.add_argument("--output", type=Path, required=True, help="folder to write into")
-parser.add_argument("--log", help="log file")
-parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=ESTIMATORS, help="(default: both)")
-add_settings(parser, PredictorSettings, skip=("estimators",))
-add_save_every(parser)
-add_device(parser)
+add_predictor_job(parser, PredictorSettings, ESTIMATORS)
 
 if __name__ == "__main__":
     arguments = parser.parse_args()

@@ -6,7 +6,7 @@ The runs are those of one data set; their tables come together into one folder.
 import argparse
 from pathlib import Path
 
-from hessketch.cli import add_device, add_save_every, add_settings, device_from, run_job, settings_from, whole_number
+from hessketch.cli import add_predictor_job, device_from, run_job, settings_from, whole_number
 from hessketch.curvature.predictor_settings import ESTIMATORS, PredictorSettings
 
 
@@ -48,15 +48,8 @@ def spectra(arguments: argparse.Namespace, progress) -> None:
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("runs", nargs="+", help="identities: dataset/noise0/n100/network-norm-w1/loss/sgd-full/lr0.1/seed0")
 parser.add_argument("--trajectories", type=Path, required=True, help="folder of all trajectories")
-parser.add_argument("--data", type=Path, required=True, help="prepared data, from prepare_data.py")
-parser.add_argument("--examples", type=whole_number(0), nargs="+", required=True, help="places in the training subset")
 parser.add_argument("--epochs", type=whole_number(0), nargs="+", required=True, help="whose weights are looked at")
-parser.add_argument("--output", type=Path, required=True, help="folder to write into")
-parser.add_argument("--log", help="log file")
-parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=ESTIMATORS, help="(default: both)")
-add_settings(parser, PredictorSettings, skip=("estimators",))
-add_save_every(parser)
-add_device(parser)
+add_predictor_job(parser, PredictorSettings, ESTIMATORS)
 
 if __name__ == "__main__":
     arguments = parser.parse_args()
