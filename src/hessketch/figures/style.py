@@ -52,7 +52,15 @@ DATASETS = {
     "cifar100": "CIFAR100",
     "digits": "digits",
 }
-NETWORKS = {"vgg11": "VGG11", "resnet18": "ResNet18", "resnet18_smooth": "ResNet18 (GELU)", "mlp": "MLP"}
+NETWORKS = {
+    "vgg11": "VGG11",
+    "resnet18": "ResNet18",
+    "resnet18_smooth": "ResNet18 (GELU)",
+    "mlp": "MLP",
+    "mlp_tanh": "MLP (tanh)",
+    "3c3d": "3c3d",
+    "allcnnc": "All-CNN-C",
+}
 _NETWORK_LABEL = re.compile(r"(?P<network>.+)-(?P<norm>[^-]+)-w(?P<width>[0-9.]+(?:e-?[0-9]+)?)")
 FORMATS = (".pdf", ".png", ".svg")
 PANEL = (3.3, 2.3)

@@ -46,24 +46,43 @@ def norm_of_vectors(norm: str, features: int) -> list[nn.Module]:
     return [nn.GroupNorm(1, features)] if norm == "group" else []
 
 
-def initialise(model: nn.Module, generator: torch.Generator, linear: str = "small") -> None:
+INITIALISATIONS = ("small", "he", "xavier", "torch")
+
+
+def initialise(model: nn.Module, generator: torch.Generator, scheme: str = "small") -> None:
     """Sets every parameter and buffer from `generator`, the global one stays as it is.
 
-    Convolutions: normal with variance 2 / (k^2 out channels), He et al. 2015 by fan out, as in the code of Papyan
-    2018. Linear layers: 'small' is his N(0, 0.01^2); 'he' N(0, 2 / fan in), for networks without normalisation, whose
-    signal the small one would extinguish; 'xavier' N(0, 2 / (fan in + fan out)), for tanh. Biases 0, scales 1.
+    'small' and 'he': convolutions normal with variance 2 / (k^2 out channels), He et al. 2015 by fan out, as in the
+    code of Papyan 2018; linear layers by 'small' his N(0, 0.01^2), by 'he' N(0, 2 / fan in), for networks without
+    normalisation, whose signal the small one would extinguish. 'xavier' (Glorot and Bengio 2010): both N(0, 2 / (fan in
+    + fan out)). 'torch': weights and biases of both uniform within 1 / sqrt(fan in), torch's default. Otherwise biases
+    are 0; scales are 1. Raises InputError for another scheme.
     """
+    if scheme not in INITIALISATIONS:
+        raise InputError(f"initialisation {scheme!r} is unknown; allowed: {', '.join(INITIALISATIONS)}")
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-            module.weight.data.normal_(0, math.sqrt(2 / fan_out), generator=generator)
-        elif isinstance(module, nn.Linear):
-            fan_in, fan_out = module.in_features, module.out_features
-            spread = {"small": 0.01, "he": math.sqrt(2 / fan_in), "xavier": math.sqrt(2 / (fan_in + fan_out))}
-            module.weight.data.normal_(0, spread[linear], generator=generator)
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            _initialise_map(module, generator, scheme)
+            continue
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm):
             module.weight.data.fill_(1)
             if not isinstance(module, nn.GroupNorm):
                 module.reset_running_stats()
         if getattr(module, "bias", None) is not None:
             module.bias.data.zero_()
+
+
+def _initialise_map(module: nn.Conv2d | nn.Linear, generator: torch.Generator, scheme: str) -> None:
+    window = module.weight[0, 0].numel()
+    fan_in, fan_out = module.weight.shape[1] * window, module.weight.shape[0] * window
+    if scheme == "torch":
+        for tensor in (module.weight, module.bias):
+            if tensor is not None:
+                tensor.data.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
+        return
+    spread = {"small": 0.01, "he": math.sqrt(2 / fan_in), "xavier": math.sqrt(2 / (fan_in + fan_out))}[scheme]
+    if isinstance(module, nn.Conv2d) and scheme != "xavier":
+        spread = math.sqrt(2 / fan_out)
+    module.weight.data.normal_(0, spread, generator=generator)
+    if module.bias is not None:
+        module.bias.data.zero_()

@@ -12,12 +12,21 @@ from torch import nn
 from hessketch.checkpoints import Architecture
 from hessketch.errors import InputError, nearest
 from hessketch.networks.layers import initialise, require_norm
-from hessketch.networks.mlp import mlp
+from hessketch.networks.mlp import mlp, mlp_tanh
+from hessketch.networks.plain_cnn import all_cnn_c, three_conv_three_dense
 from hessketch.networks.resnet import resnet18, resnet18_smooth
 from hessketch.networks.vgg import vgg11
 
-_OF_IMAGES = {"vgg11": vgg11, "resnet18": resnet18, "resnet18_smooth": resnet18_smooth}
-NETWORKS = (*_OF_IMAGES, "mlp")
+_OF_IMAGES = {
+    "vgg11": vgg11,
+    "resnet18": resnet18,
+    "resnet18_smooth": resnet18_smooth,
+    "3c3d": three_conv_three_dense,
+    "allcnnc": all_cnn_c,
+}
+_OF_VECTORS = {"mlp": mlp, "mlp_tanh": mlp_tanh}
+NETWORKS = (*_OF_IMAGES, *_OF_VECTORS)
+_INITIALISED = {"mlp": "he", "mlp_tanh": "torch", "3c3d": "xavier", "allcnnc": "torch"}  # others as Papyan's code
 
 
 def build_network(
@@ -25,7 +34,7 @@ def build_network(
 ) -> nn.Module:
     """A freshly initialised float32 network on the CPU; the global random generator stays as it is.
 
-    `input_shape` is one example's: (channels, 32, 32) for vgg11 and resnet18, anything for mlp. `classes` is the
+    `input_shape` is one example's: anything for mlp and mlp_tanh, (channels, 32, 32) for the others. `classes` is the
     number of outputs, `width` multiplies every hidden layer's units. `name` may be `module:function` of the user's
     own: it is called with those of input_shape, classes, width and norm that it takes and returns a module.
 
@@ -48,10 +57,10 @@ def build_network(
         if name in _OF_IMAGES:
             model = _OF_IMAGES[name](input_shape[0], classes, width=width, norm=norm)
         else:
-            model = mlp(math.prod(input_shape), classes, width=width, norm=norm)
+            model = _OF_VECTORS[name](math.prod(input_shape), classes, width=width, norm=norm)
     model = model.to_empty(device="cpu")
-    linear = "he" if name == "mlp" or (name == "vgg11" and norm == "none") else "small"
-    initialise(model, torch.Generator().manual_seed(seed), linear)
+    scheme = "he" if name == "vgg11" and norm == "none" else _INITIALISED.get(name, "small")
+    initialise(model, torch.Generator().manual_seed(seed), scheme)
     return model
 
 

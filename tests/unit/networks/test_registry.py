@@ -7,7 +7,6 @@ from torch.func import functional_call, hessian
 
 from hessketch.errors import InputError
 from hessketch.networks.layers import initialise
-from hessketch.networks.mlp import mlp
 from hessketch.networks.registry import NETWORKS, build_network
 from hessketch.networks.resnet import resnet18_smooth
 
@@ -37,8 +36,30 @@ def test_the_smooth_resnet_with_one_output_has_11169344_parameters_and_no_relu()
     assert not any(isinstance(module, nn.ReLU) for module in model.modules())
 
 
-def test_the_eigenspaces_network_has_7030_parameters():
-    assert size(mlp(256, 10, hidden=(20,) * 5, activation=nn.Tanh)) == 7_030
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "parameters"),
+    [
+        ("mlp_tanh", (1, 16, 16), 10, 7_030),
+        ("3c3d", (3, 32, 32), 10, 895_210),
+        ("allcnnc", (3, 32, 32), 100, 1_387_108),
+    ],
+)
+def test_parameter_counts_are_those_of_the_eigenspaces_papers_networks(name, shape, classes, parameters):
+    assert size(build_network(name, input_shape=shape, classes=classes, norm="none")) == parameters
+
+
+def test_the_tanh_network_starts_as_torch_initialises_it():
+    model = build_network("mlp_tanh", input_shape=(1, 16, 16), classes=10, norm="none")
+    first, *others = [parameter.detach() for parameter in model.parameters() if parameter.ndim == 2]
+    assert 0.99 / 16 < first.abs().max() <= 1 / 16
+    assert all(0.95 / 20**0.5 < weight.abs().max() <= 1 / 20**0.5 for weight in others)
+    assert torch.stack([layer.bias.abs().max() for layer in model if isinstance(layer, nn.Linear)]).min() > 0.1 / 4
+    assert abs(float(first.std()) - 1 / 16 / 3**0.5) < 4 * 1 / 16 / 3**0.5 * (0.8 / 4 / first.numel()) ** 0.5
+
+
+def test_an_unknown_initialisation_is_named_with_what_there_is():
+    with pytest.raises(InputError, match="'kaiming' is unknown; allowed: small, he, xavier, torch"):
+        initialise(nn.Linear(2, 2), torch.Generator(), "kaiming")
 
 
 def test_vgg_without_normalisation_has_a_bias_for_each_hidden_unit_in_place_of_two_norm_parameters():
