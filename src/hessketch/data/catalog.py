@@ -97,9 +97,10 @@ DATASETS: dict[str, Dataset] = {
 def describe(name: str) -> Dataset:
     """The data set of a name: one of `DATASETS`, one derived from it, or Gaussian clusters as `clusters-k10-d50-s4`.
 
-    Derived names are BASE[-classesA+B...][-SIDExSIDE | -greySIDExSIDE]: `cifar10-classes3+5` has these classes alone,
-    relabelled 0, 1, ... in the order given; `mnist-14x14` has images reduced by area from the raw ones;
-    `cifar10-grey16x16` their luminance, reduced. Raises InputError naming the nearest valid name.
+    Derived names are BASE[-classesA+B...][-SIDExSIDE | -greySIDExSIDE][-raw]: `cifar10-classes3+5` has these classes
+    alone, relabelled 0, 1, ... in the order given; `mnist-14x14` has images reduced by area from the raw ones;
+    `cifar10-grey16x16` their luminance, reduced; `mnist-16x16-raw` pixels in [0, 1] that no mean and standard deviation
+    are taken out of, so that what is always black is 0. Raises InputError naming the nearest valid name.
     """
     if name in DATASETS:
         return DATASETS[name]
@@ -118,7 +119,7 @@ def describe(name: str) -> Dataset:
 
 def _names_like(name: str) -> list[str]:
     """Valid names to compare a wrong one with: the bases, each also with the name's own classes and side."""
-    end = re.search(r"-(?:classes|grey[0-9]|[0-9]+x).*", name)
+    end = re.search(r"-(?:classes|grey[0-9]|[0-9]+x|raw).*", name)
     derived = [dataset.name + end[0] for dataset in DATASETS.values() if end and not part_problems(dataset, end[0])]
     return [*derived, *DATASETS, CLUSTER_EXAMPLE]
 

@@ -1,4 +1,4 @@
-"""Names of parts of a data set: some of its classes, images reduced to fewer pixels. Imports no torch."""
+"""Names of parts of a data set: some of its classes, fewer pixels, pixels as they are. Imports no torch."""
 
 import re
 from dataclasses import replace
@@ -10,6 +10,7 @@ LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 _PART = re.compile(
     r"(?:-classes(?P<classes>[0-9]{1,9}(?:\+[0-9]{1,9})*))?"
     r"(?:-(?P<grey>grey)?(?P<side>[0-9]{1,9})x(?P<height>[0-9]{1,9}))?"
+    r"(?P<raw>-raw)?"
 )
 
 
@@ -18,7 +19,9 @@ def derive(name: str, base: Dataset) -> Dataset:
     part = name.removeprefix(base.name)
     if problems := part_problems(base, part):
         raise InputError(f"{name!r}: {'; '.join(problems)}; nearest valid name: {_nearest(base, part)}")
-    kept, grey, side = _parts(part)
+    kept, grey, side, raw = _parts(part)
+    channels = 1 if grey else base.channels
+    mean, std = (_luminance(base.mean), _luminance(base.std)) if grey else (base.mean, base.std)
     return replace(
         base,
         name=name,
@@ -26,9 +29,9 @@ def derive(name: str, base: Dataset) -> Dataset:
         classes=len(kept) or base.classes,
         train_per_class=tuple(base.train_per_class[label] for label in kept) or base.train_per_class,
         test_per_class=tuple(base.test_per_class[label] for label in kept) or base.test_per_class,
-        channels=1 if grey else base.channels,
-        mean=_luminance(base.mean) if grey else base.mean,
-        std=_luminance(base.std) if grey else base.std,
+        channels=channels,
+        mean=(0.0,) * channels if raw else mean,
+        std=(1.0,) * channels if raw else std,
         kept_classes=kept,
         grey=grey,
         reduced_side=side,
@@ -39,16 +42,16 @@ def _luminance(channels: tuple[float, ...]) -> tuple[float]:
     return (sum(weight * value for weight, value in zip(LUMINANCE, channels, strict=True)),)
 
 
-def _parts(part: str) -> tuple[tuple[int, ...], bool, int | None]:
-    """Classes, grey and side of a part's description that has the right form."""
+def _parts(part: str) -> tuple[tuple[int, ...], bool, int | None, bool]:
+    """Classes, grey, side and raw of a part's description that has the right form."""
     match = _PART.fullmatch(part)
     kept = tuple(int(label) for label in match["classes"].split("+")) if match["classes"] else ()
-    return kept, bool(match["grey"]), int(match["side"]) if match["side"] else None
+    return kept, bool(match["grey"]), int(match["side"]) if match["side"] else None, bool(match["raw"])
 
 
-def _part_name(kept: tuple[int, ...], grey: bool, side: int | None) -> str:
+def _part_name(kept: tuple[int, ...], grey: bool, side: int | None, raw: bool) -> str:
     classes = f"-classes{'+'.join(map(str, kept))}" if kept else ""
-    return classes + (f"-{'grey' if grey else ''}{side}x{side}" if side else "")
+    return classes + (f"-{'grey' if grey else ''}{side}x{side}" if side else "") + "-raw" * raw
 
 
 def part_problems(base: Dataset, part: str) -> list[str]:
@@ -56,8 +59,8 @@ def part_problems(base: Dataset, part: str) -> list[str]:
     match = _PART.fullmatch(part)
     if match is None or not part:
         grey = "" if base.channels == 1 else " | -greySIDExSIDE"
-        return [f"no such part of {base.name}; allowed: {base.name}[-classesA+B[+C...]][-SIDExSIDE{grey}]"]
-    kept, grey, side = _parts(part)
+        return [f"no such part of {base.name}; allowed: {base.name}[-classesA+B[+C...]][-SIDExSIDE{grey}][-raw]"]
+    kept, grey, side, raw = _parts(part)
     problems = []
     if match["classes"] and (len(set(kept)) < max(2, len(kept)) or max(kept) >= base.classes):
         allowed = f"at least two different classes from 0 to {base.classes - 1}"
@@ -67,7 +70,7 @@ def part_problems(base: Dataset, part: str) -> list[str]:
     if match["side"] and (match["side"] != match["height"] or not 1 <= side <= base.side):
         allowed = f"exactly SIDExSIDE, SIDE a whole number from 1 to {base.side}, the raw images' side"
         problems.append(f"{match['side']}x{match['height']} given; allowed: {allowed}")
-    if not problems and part != _part_name(kept, grey, side):
+    if not problems and part != _part_name(kept, grey, side, raw):
         problems.append("a number begins with 0; allowed: numbers without leading zeros")
     return problems
 
@@ -75,13 +78,15 @@ def part_problems(base: Dataset, part: str) -> list[str]:
 def _nearest(base: Dataset, part: str) -> str:
     """The valid name nearest to a wrong one: existing classes alone, a side within the range; else by its letters."""
     if part and _PART.fullmatch(part):
-        kept, grey, side = _parts(part)
+        kept, grey, side, raw = _parts(part)
         if kept:
             kept = tuple(dict.fromkeys(label for label in kept if label < base.classes))
             kept += tuple(label for label in range(base.classes) if label not in kept)[: max(0, 2 - len(kept))]
         side = None if side is None else max(1, min(side, base.side))
-        return base.name + _part_name(kept, grey and base.channels > 1, side)
+        return base.name + _part_name(kept, grey and base.channels > 1, side, raw)
     sides = ["", f"-{base.side // 2}x{base.side // 2}"]
     sides += [f"-grey{base.side // 2}x{base.side // 2}"] if base.channels > 1 else []
-    forms = [base.name + classes + side for classes in ("", "-classes0+1") for side in sides]
+    forms = [
+        base.name + classes + side + raw for classes in ("", "-classes0+1") for side in sides for raw in ("", "-raw")
+    ]
     return nearest(base.name + part, forms, cutoff=0).removeprefix("; nearest valid name: ")

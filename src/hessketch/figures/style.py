@@ -16,7 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from hessketch.data.catalog import describe
+from hessketch.data.catalog import describe, parse_clusters
 from hessketch.errors import InputError
 from hessketch.records import write_atomically
 
@@ -147,19 +147,22 @@ def wrapped_grid(count: int, columns: int = 2, panel: tuple[float, float] = PANE
 
 
 def dataset_name(dataset: str) -> str:
-    """Display name of a data set: `CIFAR10, classes 3 and 5`, `MNIST, 14x14`, `2 clusters in 50 dimensions`."""
+    """Display name: `CIFAR10, classes 3 and 5`, `MNIST, 14x14, not normalised`, `2 clusters in 50 dimensions`."""
     try:
         described = describe(dataset)
     except InputError:  # a name of one's own
         return dataset
     if not described.channels:
-        return f"{described.classes} clusters in {described.side} dimensions"
+        separation = parse_clusters(dataset)[2]
+        return f"{described.classes} clusters in {described.side} dimensions, {separation:g} apart"
     parts = [DATASETS.get(described.base, described.base)]
     if described.kept_classes:
         *first, last = map(str, described.kept_classes)
         parts.append(f"classes {', '.join(first)} and {last}")
     if described.reduced_side:
         parts.append(f"{'grey ' * described.grey}{described.reduced_side}x{described.reduced_side}")
+    if dataset.endswith("-raw"):
+        parts.append("not normalised")
     return ", ".join(parts)
 
 

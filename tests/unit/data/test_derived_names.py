@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from hessketch.config_data import network_problems
 from hessketch.data import catalog
 from hessketch.data.catalog import DATASETS, describe, local_files
 from hessketch.data.integrity import damaged_files
+from hessketch.data.prepared import normalise
 from hessketch.errors import InputError
 
 MNIST = DATASETS["mnist"]
@@ -74,7 +76,7 @@ def test_every_valid_part_is_described_as_its_name_says(name, data):
         ("digits-9x9", "from 1 to 8, the raw images' side", "digits-8x8"),
         ("mnist-0x0", "from 1 to 28", "mnist-1x1"),
         ("mnist-14x15", "exactly SIDExSIDE", "mnist-14x14"),
-        ("mnist-14", r"mnist\[-classesA\+B\[\+C...\]\]\[-SIDExSIDE\];", "mnist-14x14"),
+        ("mnist-14", r"mnist\[-classesA\+B\[\+C...\]\]\[-SIDExSIDE\]\[-raw\];", "mnist-14x14"),
         ("mnist-14.5x14.5", "-SIDExSIDE", "mnist-14x14"),
         ("mnist-07x07", "without leading zeros", "mnist-7x7"),
         ("mnist-classes3+05", "without leading zeros", "mnist-classes3+5"),
@@ -87,6 +89,9 @@ def test_every_valid_part_is_described_as_its_name_says(name, data):
         ("cifar10-classes3+5-", "classesA", "cifar10-classes0+1"),
         ("cifar10-clases3+5", "classesA", "cifar10-classes0+1"),
         ("mnist-", "no such part of mnist", "mnist"),
+        ("mnist-raw-14x14", "no such part of mnist", "mnist-14x14"),
+        ("mnist-16x16-rav", "no such part of mnist", "mnist-14x14-raw"),
+        ("minst-16x16-raw", "a part of one such as", "mnist-16x16-raw"),
         ("mnits-14x14", "a part of one such as", "mnist-14x14"),
         ("cifar-10-classes3+5-grey8x8", "a part of one such as", "cifar10-classes3+5-grey8x8"),
         ("FashionMNIST-classes0+6-14x14", "a part of one such as", "fashion_mnist-classes0+6-14x14"),
@@ -132,9 +137,19 @@ def test_networks_of_images_take_parts_that_stay_32_pixels_wide(part):
 def test_networks_of_images_on_reduced_ones_are_refused_as_on_vectors():
     networks = [{"name": name} for name in ("vgg11", "mlp", "resnet18", "resnet18_smooth")]
     expected = [
-        f"networks: {name} needs images of 32x32, those of cifar10-grey16x16 are 16x16; allowed there: mlp"
+        f"networks: {name} needs images of 32x32, those of cifar10-grey16x16 are 16x16; allowed there: mlp, mlp_tanh"
         for name in ("vgg11", "resnet18", "resnet18_smooth")
     ]
     assert list(network_problems("networks", networks, ["cifar10-grey16x16", "mnist-14"])) == expected
     (line,) = network_problems("networks", networks[:1], ["clusters-k2-d5-s1"])
-    assert line == "networks: vgg11 needs images, clusters-k2-d5-s1 holds vectors; allowed there: mlp"
+    assert line == "networks: vgg11 needs images, clusters-k2-d5-s1 holds vectors; allowed there: mlp, mlp_tanh"
+
+
+def test_raw_pixels_keep_their_files_and_size_and_are_not_normalised():
+    plain, raw = describe("mnist-16x16"), describe("mnist-16x16-raw")
+    assert (raw.base, raw.reduced_side, raw.channels, raw.files) == ("mnist", 16, 1, plain.files)
+    assert (raw.mean, raw.std) == ((0.0,), (1.0,)) != (plain.mean, plain.std)
+    assert describe("cifar10-raw").mean == (0.0, 0.0, 0.0) and describe("cifar10-grey16x16-raw").std == (1.0,)
+    images = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
+    assert normalise(images, raw).flatten().tolist() == [0, 1]
+    assert normalise(images, plain).min() < -0.1
