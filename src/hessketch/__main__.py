@@ -1,15 +1,16 @@
-"""`python -m hessketch`: train one network, simulate a federation, or compute the spectrum of one checkpoint."""
+"""`python -m hessketch`: train a network, simulate a federation, compute the spectrum or eigenpairs of a checkpoint."""
 
 import argparse
 
 from hessketch.cli import run_job
-from hessketch.commands import federate, spectrum, train
+from hessketch.commands import eigenpairs, federate, spectrum, train
 
 _EXAMPLES = """examples:
   python -m hessketch train --dataset digits --network resnet18 --width 0.125 --epochs 20 --output my_run
   python -m hessketch federate --dataset digits --network mlp --norm none --width 0.0625 --reduction 10 --clients 20 \\
       --rounds 60 --learning-rate 0.3 --output my_federation
   python -m hessketch spectrum --checkpoint my_run/model.safetensors --dataset digits --split test --output my_spectrum
+  python -m hessketch eigenpairs --checkpoint my_run/model.safetensors --dataset digits --pairs 200 --output my_pairs
 
 `python -m hessketch COMMAND --help` lists the flags of a command with their defaults.
 """
@@ -24,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, federate, spectrum):
+    for module in (train, federate, spectrum, eigenpairs):
         name = module.__name__.rsplit(".", 1)[-1]
         command = commands.add_parser(
             name,

@@ -12,8 +12,10 @@ examples:
 """
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from torch import nn
 
 from hessketch.cli import (
     add_device,
@@ -28,13 +30,24 @@ from hessketch.cli import (
 from hessketch.commands.train import add_data
 from hessketch.curvature.losses import LOSSES
 from hessketch.curvature.operators import COMPONENTS, OPERATORS
+from hessketch.data.examples import Examples
 from hessketch.errors import InputError
 from hessketch.linalg.methods import METHODS
 from hessketch.networks.layers import NORMS
 from hessketch.runs import Run
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True)
+class Loaded:
+    """What the flags of `add_checkpoint` name."""
+
+    model: nn.Module  # in eval mode, on the CPU
+    run: Run  # that the checkpoint names, or a plain one
+    examples: Examples  # of the split
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Flags that say which weights, of which network, on which examples."""
     parser.add_argument("--checkpoint", type=Path, required=True, help="safetensors file of the weights")
     add_data(parser)
     parser.set_defaults(seed=None)
@@ -43,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--norm", default="batch", choices=NORMS, help="with --network")
     parser.add_argument("--width", type=float, default=1.0, help="with --network (default: 1)")
     parser.add_argument("--loss", choices=list(LOSSES), help="(default: the checkpoint's, or cross_entropy)")
+    parser.add_argument("--batch-size", type=whole_number(1), default=500, help="examples in one pass (default: 500)")
+    parser.add_argument("--output", type=output_folder, required=True, help="folder to write into")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_checkpoint(parser)
     parser.add_argument(
         "--operators",
         nargs="+",
@@ -50,44 +69,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(COMPONENTS),
         help=f"(default: {' '.join(COMPONENTS)})",
     )
-    parser.add_argument("--batch-size", type=whole_number(1), default=500, help="examples in one pass (default: 500)")
-    parser.add_argument("--output", type=output_folder, required=True, help="folder to write into")
     add_spectrum_settings(parser, METHODS)
     add_save_every(parser)
     add_device(parser)
 
 
 def run(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.checkpoints import Architecture
-    from hessketch.curvature.job import load_network, spectra_of_network
-    from hessketch.curvature.losses import outputs_of
+    from hessketch.curvature.job import spectra_of_network
     from hessketch.data.catalog import describe
-    from hessketch.data.of_run import examples_of_run
-    from hessketch.data.prepared import prepare_dataset
     from hessketch.processes import join_processes, leave_processes
     from hessketch.seeds import derive_seed
 
-    dataset = describe(arguments.dataset)
-    settings = spectrum_settings_from(arguments, METHODS, dataset.classes)
-    trained = _as_trained(arguments)
-    outputs = outputs_of(trained.loss, dataset.classes)
-    per_class = trained.examples_per_class if arguments.split == "train" else arguments.examples_per_class
-    prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
-    examples = examples_of_run(trained, prepared, arguments.split, per_class)
-    architecture = None
-    shape = tuple(examples.inputs.shape[1:])
-    if arguments.network:
-        architecture = Architecture(arguments.network, shape, outputs, arguments.width, arguments.norm)
-    model, stored = load_network(arguments.checkpoint, architecture)
-    _require_same_data(arguments, stored.get("architecture"), shape, outputs)
+    settings = spectrum_settings_from(arguments, METHODS, describe(arguments.dataset).classes)
+    loaded = load(arguments)
     device, group = device_from(arguments), join_processes()
     record = spectra_of_network(
-        model.to(device),
-        trained.loss,
-        examples,
+        loaded.model.to(device),
+        loaded.run.loss,
+        loaded.examples,
         settings,
         arguments.output,
-        seed=derive_seed(trained.seed, arguments.dataset, f"spectrum {arguments.split}"),
+        seed=derive_seed(loaded.run.seed, arguments.dataset, f"spectrum {arguments.split}"),
         **spectrum_options_from(arguments, device),
         operators=arguments.operators,
         columns={"dataset": arguments.dataset, "split": arguments.split},
@@ -96,6 +98,31 @@ def run(arguments: argparse.Namespace, progress) -> None:
     )
     if leave_processes(group):
         _show(arguments.output, record)
+
+
+def load(arguments: argparse.Namespace) -> Loaded:
+    """The network and the examples that the flags of `add_checkpoint` name.
+
+    Raises InputError for a damaged checkpoint, one of another network, or data of another shape.
+    """
+    from hessketch.checkpoints import Architecture
+    from hessketch.curvature.job import load_network
+    from hessketch.curvature.losses import outputs_of
+    from hessketch.data.catalog import describe
+    from hessketch.data.of_run import examples_of_run
+    from hessketch.data.prepared import prepare_dataset
+
+    trained = _as_trained(arguments)
+    outputs = outputs_of(trained.loss, describe(arguments.dataset).classes)
+    per_class = trained.examples_per_class if arguments.split == "train" else arguments.examples_per_class
+    prepared = prepare_dataset(arguments.dataset, arguments.data_folder, download=arguments.download)
+    examples = examples_of_run(trained, prepared, arguments.split, per_class)
+    architecture, shape = None, tuple(examples.inputs.shape[1:])
+    if arguments.network:
+        architecture = Architecture(arguments.network, shape, outputs, arguments.width, arguments.norm)
+    model, stored = load_network(arguments.checkpoint, architecture)
+    _require_same_data(arguments, stored.get("architecture"), shape, outputs)
+    return Loaded(model, trained, examples)
 
 
 def _require_same_data(arguments: argparse.Namespace, stored: dict | None, shape: tuple, outputs: int) -> None:

@@ -55,6 +55,7 @@ class KrylovRun:
     alphas: list[float] = field(default_factory=list)  # diagonal of T
     betas: list[float] = field(default_factory=list)  # off-diagonal; the last is the norm of the next vector
     columns: list[np.ndarray] = field(default_factory=list)  # of C, each as long as the basis then was
+    largest_column: float = 0.0  # norm; kept, since adding all of them up at each step takes a third of a long run
     leaks: list[float] = field(default_factory=list)  # norm of each product's part in the space projected out
     dtype: torch.dtype = torch.float32
     size: int = 0  # p, the operator's dimension
@@ -82,8 +83,12 @@ class KrylovRun:
     @property
     def asymmetry(self) -> float:
         """Largest part of a product that a symmetric operator without rounding would not have, relative to the norm."""
-        largest = max((float(np.linalg.norm(c)) for c in self.columns), default=0.0)
-        return largest / self.scale if self.scale else 0.0
+        return self.largest_column / self.scale if self.scale else 0.0
+
+    def add_column(self, column: np.ndarray) -> None:
+        """Appends one of C."""
+        self.columns.append(column)
+        self.largest_column = max(self.largest_column, float(np.linalg.norm(column)))
 
     @property
     def rounding(self) -> float:
@@ -156,7 +161,8 @@ class KrylovRun:
         self.alphas, self.betas, self.leaks = (row.tolist() for row in state["scalars"])
         self.dropped = state["dropped"].item()
         ends = np.cumsum(state["lengths"].numpy())
-        self.columns = np.split(state["columns"].numpy(), ends)[: len(ends)]
+        for column in np.split(state["columns"].numpy(), ends)[: len(ends)]:
+            self.add_column(column)
 
 
 def _near(pairs: Ritz) -> float:
@@ -265,7 +271,7 @@ def _step(
         w = w - locked @ (locked.T @ w)  # twice, as in the basis
     if basis is not None and torch.isfinite(alpha):
         w, column = basis.project_out(w)
-        run.columns.append(column)
+        run.add_column(column)
     length = norm(w)
     numbers = torch.stack([alpha, length]).tolist()
     if not np.isfinite(numbers).all():
