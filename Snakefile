@@ -40,18 +40,33 @@ if DYNAMICS in config:
     include: "workflow/rules/sgd_dynamics.smk"
 
 
-STUDIES = {
-    "full_spectrum": rules.full_spectrum.input,
-    **({"sharper_sketching": rules.sharper_sketching.input} if "federation" in config else {}),
-    **({PREDICTOR: rules.predictor_hessian.input} if PREDICTOR in config else {}),
-    **({DYNAMICS: rules.sgd_dynamics.input} if DYNAMICS in config else {}),
-}
+if EIGENSPACES in config:
+
+    include: "workflow/rules/eigenspaces.smk"
+
+
+if OVER_PARAMETRIZED in config:
+
+    include: "workflow/rules/over_parametrized.smk"
+
+
+if BASINS in config:
+
+    include: "workflow/rules/basins.smk"
+
+
+if HIERARCHY in config:
+
+    include: "workflow/rules/outlier_hierarchy.smk"
+
+
+include: "workflow/rules/studies.smk"
 
 
 rule all:
     default_target: True
     input:
-        list(STUDIES.values()),
+        [getattr(rules, study).input for study in SHOWN],
 
 
 onstart:
@@ -59,7 +74,7 @@ onstart:
 
 
 onsuccess:
-    places = {"Figures": [FIGURES], "Tables and notebooks": [f"{RESULTS}/{study}" for study in STUDIES]}
+    places = {"Figures": [FIGURES], "Tables and notebooks": [f"{RESULTS}/{study}" for study in SHOWN]}
     print("", *(f"{name}: {found}" for name, folders in places.items() if (found := existing(folders))), sep="\n")
     print(f"Report:  snakemake {report_arguments()}")
 

@@ -12,7 +12,15 @@ from hessketch.config_data import dataset_problems, has_batch_norm, network_prob
 from hessketch.config_schema import as_list, as_mapping, fill_defaults, schema_problems
 from hessketch.data.catalog import describe, local_files
 from hessketch.data.integrity import damaged_files
+from hessketch.eigenspace_config import EIGENSPACES, eigenspace_problems, eigenspace_runs_of
 from hessketch.federation_config import federated_runs_of, federation_problems
+from hessketch.landscape_configs import (
+    BASINS,
+    OVER_PARAMETRIZED,
+    basin_runs_of,
+    landscape_problems,
+    over_parametrized_runs_of,
+)
 from hessketch.records import unwritable
 from hessketch.runs import Run
 from hessketch.trajectory_configs import DYNAMICS, PREDICTOR, dynamics_runs_of, predictor_runs_of, trajectory_problems
@@ -23,6 +31,7 @@ METHOD_KEYS = {
     "paper": ("normalization_steps", "margin", "reorthogonalize", "deflation_iterations", "rayleigh_ritz"),
 }
 LANCZOS_STEPS = {"fast": 48, "paper": 256}
+TRAJECTORIES = (PREDICTOR, DYNAMICS, EIGENSPACES, OVER_PARAMETRIZED, BASINS)  # sections whose runs keep their weights
 
 
 def _spectrum_problems(spectrum: Mapping[str, Any]) -> Iterator[str]:
@@ -59,7 +68,7 @@ def _structure_problems(config: Mapping[str, Any]) -> Iterator[str]:
 def _repeated_runs(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
     """Runs that a sound config asks for twice: two spellings of one network, two rates alike to 12 digits."""
     filled = fill_defaults(config, schema)
-    sections = ([*runs_of(filled), *federated_runs_of(filled)], predictor_runs_of(filled), dynamics_runs_of(filled))
+    sections = [[*runs_of(filled), *federated_runs_of(filled)], *trajectory_runs_of(filled).values()]
     for path, count in (item for runs in sections for item in Counter(run.path for run in runs).items()):
         if count > 1:
             repeated = "network, rate, noise or reduction"
@@ -72,6 +81,7 @@ def config_problems(config: Mapping[str, Any], schema: Mapping[str, Any]) -> lis
     filled = fill_defaults(config, schema)
     federation = federation_problems(as_mapping(filled.get("federation")))
     lines = [*schema_problems(config, schema), *_structure_problems(config), *federation, *trajectory_problems(filled)]
+    lines += [*eigenspace_problems(filled), *landscape_problems(filled)]
     return list(dict.fromkeys(lines)) or list(_repeated_runs(config, schema))
 
 
@@ -99,9 +109,15 @@ def runs_of(config: Mapping[str, Any]) -> list[Run]:
     return runs
 
 
+def trajectory_runs_of(config: Mapping[str, Any]) -> dict[str, list[Run]]:
+    """Runs of a filled config that keep their weights on the way, by the section that asks for them; not all may."""
+    makers = (predictor_runs_of, dynamics_runs_of, eigenspace_runs_of, over_parametrized_runs_of, basin_runs_of)
+    return {section: runs_of_section(config) for section, runs_of_section in zip(TRAJECTORIES, makers, strict=True)}
+
+
 def datasets_of(config: Mapping[str, Any]) -> list[str]:
     """Names of all data sets that a config trains on, each once."""
-    sections = [config, *(as_mapping(config.get(name)) for name in ("federation", PREDICTOR, DYNAMICS))]
+    sections = [config, *(as_mapping(config.get(name)) for name in ("federation", *TRAJECTORIES))]
     return list(dict.fromkeys(name for section in sections for name in as_mapping(section.get("datasets"))))
 
 

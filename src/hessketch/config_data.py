@@ -7,7 +7,7 @@ from hessketch.data.catalog import describe
 from hessketch.data.dataset import SIDE
 from hessketch.errors import InputError
 
-_OF_IMAGES = ("vgg11", "resnet18", "resnet18_smooth")
+_OF_IMAGES = ("vgg11", "resnet18", "resnet18_smooth", "3c3d", "allcnnc")
 
 
 def dataset_problems(where: str, name: str, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -37,7 +37,7 @@ def network_problems(where: str, networks: Iterable[Mapping[str, Any]], datasets
         needed = _needed_instead_of(name)
         for network in networks:
             if needed and network.get("name") in _OF_IMAGES:
-                yield f"{where}: {network['name']} needs {needed}; allowed there: mlp"
+                yield f"{where}: {network['name']} needs {needed}; allowed there: mlp, mlp_tanh"
 
 
 def _needed_instead_of(name: str) -> str:

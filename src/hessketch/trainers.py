@@ -1,8 +1,8 @@
-"""How a network was trained, as its run's path names it: `sgd`, `sgd-b50`, `uncompressed`, `count_sketch_ef-x100`."""
+"""How a network was trained, as its run's path names it: `sgd`, `sgd-b50`, `sgd-b250-b10`, `count_sketch_ef-x100`."""
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hessketch.errors import InputError, nearest
 from hessketch.runs import Run, number_text
@@ -13,9 +13,10 @@ NAMED = ("uncompressed", "count_sketch", "count_sketch_ef", "top_r", "top_r_ef",
 FULL_BATCH = 0
 _WHOLE = (SGD, "uncompressed")  # they send every number: nothing is reduced, nothing is left over to feed back
 _LABELS = (
-    f"{', '.join(_WHOLE)}, sgd-bEXAMPLES, sgd-full, or METHOD-xREDUCTION with METHOD one of {', '.join(NAMED[1:])}"
+    f"{', '.join(_WHOLE)}, sgd-bEXAMPLES, sgd-full, either with -bEXAMPLES for those of later steps, or "
+    f"METHOD-xREDUCTION with METHOD one of {', '.join(NAMED[1:])}"
 )
-_BATCH = re.compile(rf"{SGD}-(?:full|b(?P<size>[1-9][0-9]*))")
+_BATCH = re.compile(rf"{SGD}-(?:full|b(?P<size>[1-9][0-9]*))(?:-b(?P<later>[1-9][0-9]*))?")
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,18 @@ class Trainer:
     `reduction` is the bytes of a dense upload over those of the update that is sent, at least 1; None for sgd and
     uncompressed. It is kept to the 12 digits that a label has, so that a label reads back as the same trainer.
     `batch_size` of sgd is the examples in a step where runs differ in it, FULL_BATCH for all; None is left to settings.
+    `later_batch_size` is that of the steps from a switch on (which one, settings say); None where there is no switch.
 
     Raises InputError for an unknown method, a reduction that is missing, not finite, below 1 or of a method that has
-    none, error feedback of a method that has none, and a batch size below 0 or of a method other than sgd.
+    none, error feedback of a method that has none, a batch size below 0 or of a method other than sgd, and a later
+    batch size below 1, without a first one, or the same as it.
     """
 
     method: str
     error_feedback: bool = False
     reduction: float | None = None
     batch_size: int | None = None
+    later_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         methods = (SGD, *FEDERATED)
@@ -44,6 +48,14 @@ class Trainer:
         if self.batch_size is not None and (self.method != SGD or self.batch_size < 0):
             raise InputError(
                 f"{self.method} with mini-batches of {self.batch_size}; allowed: sgd with 1 or more, or all"
+            )
+        if self.later_batch_size is not None and (
+            self.batch_size is None or self.later_batch_size < 1 or self.later_batch_size == self.batch_size
+        ):
+            before = "none named" if self.batch_size is None else self.batch_size or "all"
+            raise InputError(
+                f"{self.method} with mini-batches of {self.later_batch_size} after a switch, before it {before}; "
+                "allowed: sgd with two different numbers, or all first, as sgd-b250-b10"
             )
         if self.method in _WHOLE:
             if self.error_feedback:
@@ -68,10 +80,16 @@ class Trainer:
         return self.method + ("_ef" if self.error_feedback else "")
 
     @property
+    def first(self) -> "Trainer":
+        """The trainer whose steps those before the switch are; itself where there is none."""
+        return replace(self, later_batch_size=None)
+
+    @property
     def label(self) -> str:
-        """What stands in a run's path: 'count_sketch_ef-x100', 'sgd-b50'; `Trainer.parse` reads it back."""
+        """What stands in a run's path: 'count_sketch_ef-x100', 'sgd-b250-b10'; `Trainer.parse` reads it back."""
         if self.batch_size is not None:
-            return f"{SGD}-full" if self.batch_size == FULL_BATCH else f"{SGD}-b{self.batch_size}"
+            first = f"{SGD}-full" if self.batch_size == FULL_BATCH else f"{SGD}-b{self.batch_size}"
+            return first if self.later_batch_size is None else f"{first}-b{self.later_batch_size}"
         return self.named + ("" if self.reduction is None else f"-x{number_text(self.reduction)}")
 
     @classmethod
@@ -79,7 +97,11 @@ class Trainer:
         """The trainer of a label; raises InputError, with the nearest valid name if the name is unknown."""
         batch = _BATCH.fullmatch(label)
         if batch:
-            return cls(SGD, batch_size=FULL_BATCH if batch["size"] is None else int(batch["size"]))
+            return cls(
+                SGD,
+                batch_size=FULL_BATCH if batch["size"] is None else int(batch["size"]),
+                later_batch_size=None if batch["later"] is None else int(batch["later"]),
+            )
         named, has_reduction, text = label.partition("-x")
         method = named.removesuffix("_ef")
         if method not in (SGD, *FEDERATED):

@@ -3,29 +3,37 @@
 Imports neither torch nor pandas, but for `rank_problems`, which builds networks to count their parameters.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
 from hessketch.config_data import dataset_problems, has_batch_norm, network_problems
+from hessketch.config_runs import (
+    batch_problems,
+    beyond,
+    federated_problems,
+    is_whole,
+    sgd_run,
+    steps_of_sgd,
+    training_examples,
+)
 from hessketch.config_schema import as_list, as_mapping
 from hessketch.data.catalog import describe
-from hessketch.errors import InputError, nearest
-from hessketch.federation_config import count_parameters, trainers_of
+from hessketch.federation_config import count_parameters
 from hessketch.runs import Run
-from hessketch.trainers import FULL_BATCH, Trainer
+from hessketch.trainers import Trainer
 
 PREDICTOR, DYNAMICS = "predictor_hessian", "sgd_dynamics"
 
 
 def _run(dataset: str, noise: float, size: int, network: Mapping, loss: str, batch: int, rate: float, seed: int) -> Run:
-    return Run.of_network(
+    return sgd_run(
         network,
+        Trainer("sgd", batch_size=batch),
         dataset=dataset,
         label_noise=noise,
         examples_per_class=size,
         loss=loss,
-        trainer=Trainer("sgd", batch_size=batch).label,
         learning_rate=rate,
         seed=seed,
     )
@@ -59,7 +67,7 @@ def dynamics_runs_of(config: Mapping[str, Any]) -> list[Run]:
         return []
     runs = []
     for dataset, settings in section["datasets"].items():
-        batches = [FULL_BATCH if size == "all" else size for size in _batch_sizes(section, settings)]
+        batches = [steps_of_sgd(size) for size in _batch_sizes(section, settings)]
         networks, noises, sizes = (settings[key] for key in ("networks", "label_noise", "examples_per_class"))
         cells = [
             *product(networks[:1], noises, batches, sizes[:1]),
@@ -83,11 +91,6 @@ def followed_size(config: Mapping[str, Any], run: Run) -> int:
     return config[DYNAMICS]["datasets"][run.dataset]["examples_per_class"][0]
 
 
-def job_of(section: Mapping[str, Any], run: Run) -> str:
-    """What the runs of one job share, as a path: data set and network, or the run itself."""
-    return f"{run.dataset}/{run.network_label}" if section["runs_per_job"] == "group" else run.path
-
-
 def top_of(section: Mapping[str, Any], dataset: str) -> int:
     """How many leading eigenvalues of a data set's networks are followed."""
     return describe(dataset).classes if section["top"] == "classes" else section["top"]
@@ -104,46 +107,34 @@ def trajectory_problems(config: Mapping[str, Any]) -> Iterator[str]:
 def _predictor_problems(section: Mapping[str, Any], federation: Mapping[str, Any]) -> Iterator[str]:
     networks = [as_mapping(network) for network in as_list(section.get("networks"))]
     datasets = {str(name): as_mapping(value) for name, value in as_mapping(section.get("datasets")).items()}
-    yield from _beyond(
+    yield from beyond(
         f"{PREDICTOR}.checkpoint_epochs", section.get("checkpoint_epochs"), section.get("epochs"), "epochs"
     )
     yield from network_problems(f"{PREDICTOR}.networks", networks, datasets)
     points = section.get("grid_points")
     for key in ("lanczos_steps", "fast_steps"):
         steps = section.get(key)
-        if _whole(points) and _whole(steps) and points < steps:
+        if is_whole(points) and is_whole(steps) and points < steps:
             yield f"{PREDICTOR}.grid_points: {points} given; allowed: at least as many as the {steps} {key}"
     for name, settings in datasets.items():
         yield from dataset_problems(f"{PREDICTOR}.datasets", name, settings)
-        n = _examples(name, settings.get("examples_per_class"))
-        yield from _batch_problems(f"{PREDICTOR}.batch_size", [section.get("batch_size")], name, n, networks)
+        n = training_examples(name, settings.get("examples_per_class"))
+        yield from batch_problems(f"{PREDICTOR}.batch_size", [section.get("batch_size")], name, n, networks)
         yield from _example_problems(section, f"datasets.{name}", n)
     yield from _federated_problems(section, federation)
 
 
 def _federated_problems(section: Mapping[str, Any], federation: Mapping[str, Any]) -> Iterator[str]:
-    """Trainers that the section federation does not have, or whose rounds are not kept."""
-    wanted = [label for label in as_list(section.get("trainers")) if isinstance(label, str)]
-    labels = [trainer.label for trainer in trainers_of(federation)]
-    for label in wanted:
-        try:
-            known = Trainer.parse(label).label
-        except InputError as error:
-            yield f"{PREDICTOR}.trainers: {error}"
-            continue
-        if known not in labels and (labels or not federation):  # without labels another line has named methods
-            allowed = f"{', '.join(labels)}{nearest(label, labels)}" if labels else "none without a section federation"
-            yield f"{PREDICTOR}.trainers: {label} is not among the trainers of federation; allowed: {allowed}"
-    if wanted and labels and not as_list(federation.get("checkpoint_rounds")):
-        yield f"{PREDICTOR}.trainers: no rounds of them are kept; give federation.checkpoint_rounds"
-    for name, settings in as_mapping(federation.get("datasets")).items() if wanted else ():
-        n = _examples(str(name), as_mapping(settings).get("examples_per_class"))
+    """Trainers that there are not, and examples that the data of the section federation do not have."""
+    yield from federated_problems(f"{PREDICTOR}.trainers", section.get("trainers"), federation)
+    for name, settings in as_mapping(federation.get("datasets")).items() if as_list(section.get("trainers")) else ():
+        n = training_examples(str(name), as_mapping(settings).get("examples_per_class"))
         yield from _example_problems(section, f"federation.datasets.{name}", n)
 
 
 def _example_problems(section: Mapping[str, Any], dataset: str, n: int | None) -> Iterator[str]:
     for example in as_list(section.get("examples")):
-        if n is not None and _whole(example) and example >= n:
+        if n is not None and is_whole(example) and example >= n:
             yield (
                 f"{PREDICTOR}.examples: {example} given, {dataset} has {n} training examples; allowed: 0 to {n - 1}; "
                 "or give more examples_per_class"
@@ -152,7 +143,7 @@ def _example_problems(section: Mapping[str, Any], dataset: str, n: int | None) -
 
 def _dynamics_problems(section: Mapping[str, Any]) -> Iterator[str]:
     kept = as_list(section.get("checkpoint_steps"))
-    yield from _beyond(f"{DYNAMICS}.checkpoint_steps", kept, section.get("steps"), "steps")
+    yield from beyond(f"{DYNAMICS}.checkpoint_steps", kept, section.get("steps"), "steps")
     if kept and 0 not in kept:
         yield f"{DYNAMICS}.checkpoint_steps: without 0, the initial weights that the generalisation bound needs; add 0"
     for name, settings in as_mapping(section.get("datasets")).items():
@@ -169,9 +160,9 @@ def _dynamics_problems(section: Mapping[str, Any]) -> Iterator[str]:
         batches = as_list(_batch_sizes(section, settings))
         where_batches = f"{where if 'batch_sizes' in settings else DYNAMICS}.batch_sizes"
         for position, size in enumerate(as_list(settings.get("examples_per_class"))):
-            n = _examples(name, size)
+            n = training_examples(name, size)
             # Only the first size meets every batch size, and is looked at along the training.
-            yield from _batch_problems(where_batches, batches[: None if position == 0 else 1], name, n, networks)
+            yield from batch_problems(where_batches, batches[: None if position == 0 else 1], name, n, networks)
             if position == 0:
                 if "all" in batches and n in batches:
                     yield f"{where_batches}: all and {n} are the same with datasets.{name}; remove one"
@@ -179,7 +170,7 @@ def _dynamics_problems(section: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _rank_of_covariance(section: Mapping[str, Any], name: str, n: int | None) -> Iterator[str]:
-    if n is None or not (section.get("top") == "classes" or _whole(section.get("top"))):
+    if n is None or not (section.get("top") == "classes" or is_whole(section.get("top"))):
         return
     k = top_of(section, name)
     if k > n - 1:
@@ -203,34 +194,3 @@ def rank_problems(config: Mapping[str, Any]) -> list[str]:
                     f"{dataset} has {p} parameters; allowed: at most {p}; or a wider network"
                 )
     return lines
-
-
-def _beyond(where: str, kept: Any, last: Any, unit: str) -> Iterator[str]:
-    for number in as_list(kept):
-        if _whole(number) and _whole(last) and number > last:
-            yield f"{where}: {number} is beyond the {last} {unit}; allowed: 0 to {last}"
-
-
-def _batch_problems(
-    where: str, sizes: Iterable[Any], name: str, n: int | None, networks: list[Mapping[str, Any]]
-) -> Iterator[str]:
-    for size in sizes:
-        if n is not None and _whole(size) and size > n:
-            yield f"{where}: {size} given, datasets.{name} has {n} training examples; allowed: at most {n}"
-        if size == 1 and has_batch_norm(networks):
-            yield f"{where}: 1 given; allowed with batch norm: at least 2 (one example has no variance)"
-
-
-def _examples(name: str, per_class: Any) -> int | None:
-    """Training examples of all classes; None for what another line has named."""
-    try:
-        dataset = describe(name)
-    except InputError:
-        return None
-    if per_class == "all":
-        return sum(dataset.train_per_class)
-    return per_class * dataset.classes if _whole(per_class) and per_class >= 1 else None
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

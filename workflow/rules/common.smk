@@ -7,6 +7,7 @@ import socket
 import sys
 import urllib.parse
 import urllib.request
+from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
 
@@ -18,20 +19,24 @@ shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PA
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 try:
-    from hessketch.config import config_problems, data_problems, datasets_of, fill_defaults, folder_problems, runs_of
+    from hessketch.config import (
+        config_problems, data_problems, datasets_of, fill_defaults, folder_problems, runs_of, trajectory_runs_of,
+    )  # fmt: skip
+    from hessketch.config_runs import job_of
     from hessketch.devices import visible_gpus
+    from hessketch.eigenspace_config import EIGENSPACES, eigenpair_problems, eigenspace_trainers_of, kept_steps
     from hessketch.federation_config import federated_runs_of, group_of, reduction_problems, settings_of, spectra_of
+    from hessketch.landscape_configs import BASINS, HIERARCHY, OVER_PARAMETRIZED, exact_problems, is_of_hierarchy
     from hessketch.records import damaged_results
     from hessketch.runs import Run, number_text
     from hessketch.trainers import Trainer
     from hessketch.trajectory_configs import (
-        DYNAMICS, PREDICTOR, dynamics_runs_of, followed_size, job_of, predictor_runs_of, predictor_trainers_of,
-        rank_problems, top_of,
+        DYNAMICS, PREDICTOR, followed_size, predictor_trainers_of, rank_problems, top_of,
     )  # fmt: skip
 except ImportError as error:
     raise WorkflowError(f"hessketch is not installed in this environment ({error}); run: make")
 
-# Rules that do the work, in their order, as the banner calls them.
+# Rules that do the work, in their order, as the banner calls them; a pattern stands for the rules that a loop makes.
 STAGES = {
     "prepare_data": "data sets",
     "train": "trainings",
@@ -39,23 +44,24 @@ STAGES = {
     "select_learning_rate": "selections",
     "spectrum": "spectra",
     "checkpoint_spectra": "spectra of checkpoints",
-    "trajectories_": "followed trainings",
+    "trajectories_*": "followed trainings",
     "predictor_spectra": "spectra of predictors",
     "federated_predictor_spectra": "spectra of predictors",
     "sgd_dynamics_measures": "measurements along trainings",
-    "full_spectrum_tables": "tables",
-    "sharper_sketching_tables": "tables",
-    "predictor_hessian_tables": "tables",
-    "sgd_dynamics_tables": "tables",
-    "full_spectrum_figure": "figures",
-    "sharper_sketching_figure": "figures",
-    "predictor_hessian_figure": "figures",
-    "sgd_dynamics_figure": "figures",
-    "full_spectrum_notebook": "notebooks",
-    "sharper_sketching_notebook": "notebooks",
-    "predictor_hessian_notebook": "notebooks",
-    "sgd_dynamics_notebook": "notebooks",
+    "metric_study": "comparisons of metrics",
+    "eigenspaces_measures": "eigenspaces along trainings",
+    "federated_eigenspaces": "eigenspaces along trainings",
+    "exact_spectra": "exact spectra along trainings",
+    "basins_paths": "searches for paths",
+    "class_means": "decompositions by class",
+    "*_tables": "tables",
+    "*_figure": "figures",
+    "*_notebook": "notebooks",
 }
+
+# What each study shows, put here by its rule file: title, figures ((folder, file name) to the plotting script's arguments),
+# tables.
+SHOWN = {}
 
 SCHEMA = yaml.safe_load((Path(workflow.basedir) / "config/schema.yaml").read_text())
 
@@ -90,7 +96,7 @@ CELLS = gathered(RUNS, lambda run: run.cell.path)
 FEDERATED_CELLS = gathered(FEDERATED_RUNS, lambda run: run.cell.path)
 GROUPS = gathered(FEDERATED_RUNS, group_of)
 # Runs that keep their weights on the way, by the section that asks for them, and then by the job that trains them.
-TRAJECTORY_RUNS = {PREDICTOR: predictor_runs_of(config), DYNAMICS: dynamics_runs_of(config)}
+TRAJECTORY_RUNS = trajectory_runs_of(config)
 TRAJECTORY_JOBS = {
     study: gathered(runs, lambda run: job_of(config[study], run)) for study, runs in TRAJECTORY_RUNS.items() if runs
 }
@@ -159,13 +165,14 @@ def counted(count, stage):
 
 def start_or_explain():
     """The last check before the first job, and the banner."""
-    of_networks = reduction_problems(config) + rank_problems(config)
+    of_networks = [
+        *reduction_problems(config), *rank_problems(config), *eigenpair_problems(config), *exact_problems(config)
+    ]  # fmt: skip
     stop_with(data_problems(config, can_reach) + of_networks + damaged_results(["resources", RESULTS]))
     jobs = [job.rule.name for job in workflow.dag.needrun_jobs()]
     counts = {}
-    for rule, stage in STAGES.items():  # a name that ends in _ stands for the rules that a loop makes
-        matching = [job for job in jobs if job == rule or (rule.endswith("_") and job.startswith(rule))]
-        counts[stage] = counts.get(stage, 0) + len(matching)
+    for rule, stage in STAGES.items():
+        counts[stage] = counts.get(stage, 0) + sum(fnmatchcase(job, rule) for job in jobs)
     stages = ", ".join(counted(count, stage) for stage, count in counts.items() if count)
     device = ", ".join(GPUS) if GPUS else f"CPU, {workflow.cores} cores"
     print(f"\nhessketch, profile {config['profile']}: {stages}\ndevice: {device}; logs: {LOGS}/\n", file=sys.stderr)

@@ -18,16 +18,14 @@ def study_figures():
     for run in RUNS:
         variant, dataset, network = run.variant, run.dataset, run.network_label
         for name in summaries:
-            figures[variant, name] = name
+            figures[variant, name] = f"{name} --variant {variant}"
         for number in of_network:
-            figures[variant, f"figure{number}-{network}"] = f"figure{number} --network {network}"
+            figures[variant, f"figure{number}-{network}"] = f"figure{number} --variant {variant} --network {network}"
         for number in of_spectrum:
-            arguments = f"figure{number} --dataset {dataset} --network {network} {FIGURE_SIZES}"
+            of_run = {"variant": variant, "dataset": dataset, "network": network}
+            arguments = f"figure{number} {flags(of_run)} {FIGURE_SIZES}"
             figures[variant, f"figure{number}-{dataset}-{network}"] = arguments
     return figures
-
-
-STUDY_FIGURES = study_figures()
 
 
 rule full_spectrum_tables:
@@ -61,69 +59,8 @@ rule full_spectrum_tables:
         "python {input.script} --config {input.config} --results {RESULTS} --output {STUDY} --log {log}"
 
 
-rule full_spectrum_figure:
-    localrule: True
-    input:
-        script="workflow/scripts/plot_full_spectrum.py",
-        code=code("figures", "studies", "runs"),
-        tables=rules.full_spectrum_tables.output,
-    output:
-        pdf=f"{FIGURES}/full_spectrum/{{variant}}/{{figure}}.pdf",
-        png=report(
-            f"{FIGURES}/full_spectrum/{{variant}}/{{figure}}.png",
-            caption="../report/figure.rst",
-            category="Full spectrum",
-            subcategory="Figures, {variant}",
-            labels={"item": "{figure}"},
-        ),
-    log:
-        f"{LOGS}/full_spectrum_figure/{{variant}}/{{figure}}.log",
-    params:
-        figure=lambda w: STUDY_FIGURES[w.variant, w.figure],
-    wildcard_constraints:
-        variant="[^/]+",
-        figure="|".join(sorted({re.escape(figure) for _, figure in STUDY_FIGURES})),
-    message:
-        "Drawing {wildcards.figure}"
-    shell:
-        "python {input.script} {params.figure} --variant {wildcards.variant} --tables {STUDY}"
-        " --pdf {output.pdf} --png {output.png} --log {log}"
-
-
-rule full_spectrum_notebook:
-    localrule: True
-    input:
-        notebook="notebooks/full_spectrum.ipynb",
-        template="workflow/notebook/offline/index.html.j2",
-        code=code("figures", "studies", "runs"),
-        tables=rules.full_spectrum_tables.output,
-    output:
-        report(
-            f"{STUDY}/notebook.html",
-            caption="../report/notebook.rst",
-            category="Full spectrum",
-            subcategory="Notebook",
-            labels={"item": "Notebook"},
-        ),
-    log:
-        f"{LOGS}/full_spectrum_notebook.log",
-    message:
-        "Running the notebook"
-    shell:
-        "HESSKETCH_RESULTS=$PWD/{RESULTS} jupyter nbconvert {input.notebook} --to html --execute"
-        " --template offline --TemplateExporter.extra_template_basedirs=workflow/notebook"
-        " --output-dir {STUDY} --output notebook.html > {log} 2>&1"
-
-
-rule full_spectrum:
-    localrule: True
-    input:
-        [
-            f"{FIGURES}/full_spectrum/{variant}/{figure}.{format}"
-            for variant, figure in STUDY_FIGURES
-            for format in ("pdf", "png")
-        ],
-        expand(f"{STUDY}/{{table}}.parquet", table=STUDY_TABLES),
-        f"{STUDY}/table1.csv",
-        f"{STUDY}/table1.html",
-        f"{STUDY}/notebook.html",
+SHOWN["full_spectrum"] = {
+    "title": "Full spectrum",
+    "figures": study_figures(),
+    "tables": list(rules.full_spectrum_tables.output),
+}

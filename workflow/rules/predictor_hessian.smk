@@ -7,7 +7,7 @@ PREDICTOR_SETTINGS = [
 ]  # fmt: skip
 PREDICTOR_CODE = [
     "curvature", "linalg", "networks", "data", "runs", "trainers", "seeds", "checkpoints", "trajectories", "described",
-    "training/selection", "devices",
+    "training/selection", "training/selected_runs", "devices",
 ]  # fmt: skip
 
 
@@ -110,9 +110,6 @@ def predictor_figures():
     }
 
 
-PREDICTOR_FIGURES = predictor_figures()
-
-
 rule predictor_hessian_tables:
     localrule: True
     input:
@@ -138,67 +135,8 @@ rule predictor_hessian_tables:
         " --output {PREDICTOR_STUDY} --log {log}"
 
 
-rule predictor_hessian_figure:
-    localrule: True
-    input:
-        script="workflow/scripts/plot_predictor_hessian.py",
-        code=code("figures", "studies", "runs", "trainers"),
-        tables=rules.predictor_hessian_tables.output,
-    output:
-        pdf=f"{FIGURES}/{PREDICTOR}/{{trained}}/{{figure}}.pdf",
-        png=report(
-            f"{FIGURES}/{PREDICTOR}/{{trained}}/{{figure}}.png",
-            caption="../report/predictor_hessian.rst",
-            category="Predictor Hessian",
-            subcategory="Figures, {trained}",
-            labels={"item": "{figure}"},
-        ),
-    log:
-        f"{LOGS}/predictor_hessian_figure/{{trained}}/{{figure}}.log",
-    params:
-        figure=lambda w: f"{w.figure} {PREDICTOR_FIGURES[w.trained, w.figure]}",
-    wildcard_constraints:
-        trained="|".join(sorted({re.escape(folder) for folder, _ in PREDICTOR_FIGURES})),
-        figure="|".join(sorted({figure for _, figure in PREDICTOR_FIGURES})),
-    message:
-        "Drawing {wildcards.figure} of {wildcards.trained}"
-    shell:
-        "python {input.script} {params.figure} --tables {PREDICTOR_STUDY} --pdf {output.pdf} --png {output.png}"
-        " --log {log}"
-
-
-rule predictor_hessian_notebook:
-    localrule: True
-    input:
-        notebook="notebooks/predictor_hessian.ipynb",
-        template="workflow/notebook/offline/index.html.j2",
-        code=code("figures", "studies", "runs", "trainers"),
-        tables=rules.predictor_hessian_tables.output,
-    output:
-        report(
-            f"{PREDICTOR_STUDY}/notebook.html",
-            caption="../report/predictor_hessian_notebook.rst",
-            category="Predictor Hessian",
-            subcategory="Notebook",
-            labels={"item": "Notebook"},
-        ),
-    log:
-        f"{LOGS}/predictor_hessian_notebook.log",
-    message:
-        "Running the notebook of predictor Hessians"
-    shell:
-        "HESSKETCH_RESULTS=$PWD/{RESULTS} jupyter nbconvert {input.notebook} --to html --execute"
-        " --template offline --TemplateExporter.extra_template_basedirs=workflow/notebook"
-        " --output-dir {PREDICTOR_STUDY} --output notebook.html > {log} 2>&1"
-
-
-rule predictor_hessian:
-    localrule: True
-    input:
-        [
-            f"{FIGURES}/{PREDICTOR}/{folder}/{figure}.{format}"
-            for folder, figure in PREDICTOR_FIGURES
-            for format in ("pdf", "png")
-        ],
-        f"{PREDICTOR_STUDY}/notebook.html",
-        expand(f"{PREDICTOR_STUDY}/{{table}}.parquet", table=PREDICTOR_TABLES),
+SHOWN[PREDICTOR] = {
+    "title": "Predictor Hessian",
+    "figures": predictor_figures(),
+    "tables": list(rules.predictor_hessian_tables.output),
+}

@@ -59,8 +59,7 @@ def dynamics_figures():
     for run in TRAJECTORY_RUNS[DYNAMICS]:
         of_network = {"dataset": run.dataset, "network": run.network_label}
         folder = f"{run.dataset}-{run.network_label}"
-        first = config[DYNAMICS]["datasets"][run.dataset]["networks"][0]
-        is_first = (run.network, run.norm, run.width) == (first["name"], first["norm"], first["width"])
+        is_first = is_first_network(DYNAMICS, run)
         # Further networks are there for the bound; what else they show stands in the tables.
         for figure in ("eigenvalues", "overlap", *(("overlap_against_k", "angles") if is_first else ())):
             figures[folder, figure] = f"{figure} {flags(of_network)}"
@@ -71,9 +70,6 @@ def dynamics_figures():
         if len(settings_of_runs[run.dataset]) > 1:  # else there is nothing to hold the bound against
             figures[run.dataset, "bound"] = f"bound {flags({'dataset': run.dataset})}"
     return figures
-
-
-DYNAMICS_FIGURES = dynamics_figures()
 
 
 rule sgd_dynamics_tables:
@@ -99,66 +95,8 @@ rule sgd_dynamics_tables:
         "python {input.script} {params.measured} --records {input.records} --output {DYNAMICS_STUDY} --log {log}"
 
 
-rule sgd_dynamics_figure:
-    localrule: True
-    input:
-        script="workflow/scripts/plot_sgd_dynamics.py",
-        code=code("figures", "studies", "runs", "trainers"),
-        tables=rules.sgd_dynamics_tables.output,
-    output:
-        pdf=f"{FIGURES}/{DYNAMICS}/{{trained}}/{{figure}}.pdf",
-        png=report(
-            f"{FIGURES}/{DYNAMICS}/{{trained}}/{{figure}}.png",
-            caption="../report/sgd_dynamics.rst",
-            category="SGD dynamics",
-            subcategory="Figures, {trained}",
-            labels={"item": "{figure}"},
-        ),
-    log:
-        f"{LOGS}/sgd_dynamics_figure/{{trained}}/{{figure}}.log",
-    params:
-        figure=lambda w: DYNAMICS_FIGURES[w.trained, w.figure],
-    wildcard_constraints:
-        trained="|".join(sorted({re.escape(folder) for folder, _ in DYNAMICS_FIGURES})),
-        figure="|".join(sorted({re.escape(figure) for _, figure in DYNAMICS_FIGURES})),
-    message:
-        "Drawing {wildcards.figure} of {wildcards.trained}"
-    shell:
-        "python {input.script} {params.figure} --tables {DYNAMICS_STUDY} --pdf {output.pdf} --png {output.png} --log {log}"
-
-
-rule sgd_dynamics_notebook:
-    localrule: True
-    input:
-        notebook="notebooks/sgd_dynamics.ipynb",
-        template="workflow/notebook/offline/index.html.j2",
-        code=code("figures", "studies", "runs", "trainers"),
-        tables=rules.sgd_dynamics_tables.output,
-    output:
-        report(
-            f"{DYNAMICS_STUDY}/notebook.html",
-            caption="../report/sgd_dynamics_notebook.rst",
-            category="SGD dynamics",
-            subcategory="Notebook",
-            labels={"item": "Notebook"},
-        ),
-    log:
-        f"{LOGS}/sgd_dynamics_notebook.log",
-    message:
-        "Running the notebook of SGD dynamics"
-    shell:
-        "HESSKETCH_RESULTS=$PWD/{RESULTS} jupyter nbconvert {input.notebook} --to html --execute"
-        " --template offline --TemplateExporter.extra_template_basedirs=workflow/notebook"
-        " --output-dir {DYNAMICS_STUDY} --output notebook.html > {log} 2>&1"
-
-
-rule sgd_dynamics:
-    localrule: True
-    input:
-        [
-            f"{FIGURES}/{DYNAMICS}/{folder}/{figure}.{format}"
-            for folder, figure in DYNAMICS_FIGURES
-            for format in ("pdf", "png")
-        ],
-        f"{DYNAMICS_STUDY}/notebook.html",
-        expand(f"{DYNAMICS_STUDY}/{{table}}.parquet", table=DYNAMICS_TABLES),
+SHOWN[DYNAMICS] = {
+    "title": "SGD dynamics",
+    "figures": dynamics_figures(),
+    "tables": list(rules.sgd_dynamics_tables.output),
+}

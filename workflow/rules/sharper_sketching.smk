@@ -23,9 +23,6 @@ def sketching_figures():
     return figures
 
 
-SKETCHING_FIGURES = sketching_figures()
-
-
 rule sharper_sketching_tables:
     localrule: True
     input:
@@ -57,68 +54,8 @@ rule sharper_sketching_tables:
         "python {input.script} --config {input.config} --results {RESULTS} --output {SKETCHING} --log {log}"
 
 
-rule sharper_sketching_figure:
-    localrule: True
-    input:
-        script="workflow/scripts/plot_sharper_sketching.py",
-        code=code("figures", "studies", "runs", "trainers", "training/selection"),
-        tables=rules.sharper_sketching_tables.output,
-    output:
-        pdf=f"{FIGURES}/sharper_sketching/{{trained}}/{{figure}}.pdf",
-        png=report(
-            f"{FIGURES}/sharper_sketching/{{trained}}/{{figure}}.png",
-            caption="../report/sharper_sketching.rst",
-            category="Sharper sketching",
-            subcategory="Figures, {trained}",
-            labels={"item": "{figure}"},
-        ),
-    log:
-        f"{LOGS}/sharper_sketching_figure/{{trained}}/{{figure}}.log",
-    params:
-        figure=lambda w: SKETCHING_FIGURES[w.trained, w.figure],
-    wildcard_constraints:
-        trained="|".join(sorted({re.escape(folder) for folder, _ in SKETCHING_FIGURES})),
-        figure="|".join(sorted({figure for _, figure in SKETCHING_FIGURES})),
-    message:
-        "Drawing {wildcards.figure} of {wildcards.trained}"
-    shell:
-        "python {input.script} {params.figure} --tables {SKETCHING} --pdf {output.pdf} --png {output.png} --log {log}"
-
-
-rule sharper_sketching_notebook:
-    localrule: True
-    input:
-        notebook="notebooks/sharper_sketching.ipynb",
-        template="workflow/notebook/offline/index.html.j2",
-        code=code("figures", "studies", "runs", "trainers", "training/selection"),
-        tables=rules.sharper_sketching_tables.output,
-    output:
-        report(
-            f"{SKETCHING}/notebook.html",
-            caption="../report/sharper_sketching_notebook.rst",
-            category="Sharper sketching",
-            subcategory="Notebook",
-            labels={"item": "Notebook"},
-        ),
-    log:
-        f"{LOGS}/sharper_sketching_notebook.log",
-    message:
-        "Running the notebook of federated training"
-    shell:
-        "HESSKETCH_RESULTS=$PWD/{RESULTS} jupyter nbconvert {input.notebook} --to html --execute"
-        " --template offline --TemplateExporter.extra_template_basedirs=workflow/notebook"
-        " --output-dir {SKETCHING} --output notebook.html > {log} 2>&1"
-
-
-rule sharper_sketching:
-    localrule: True
-    input:
-        [
-            f"{FIGURES}/sharper_sketching/{folder}/{figure}.{format}"
-            for folder, figure in SKETCHING_FIGURES
-            for format in ("pdf", "png")
-        ],
-        f"{SKETCHING}/notebook.html",
-        expand(f"{SKETCHING}/{{table}}.parquet", table=SKETCHING_TABLES),
-        f"{SKETCHING}/table1.csv",
-        f"{SKETCHING}/table1.html",
+SHOWN["sharper_sketching"] = {
+    "title": "Sharper sketching",
+    "figures": sketching_figures(),
+    "tables": list(rules.sharper_sketching_tables.output),
+}

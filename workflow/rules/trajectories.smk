@@ -10,8 +10,24 @@ TRAJECTORY_CODE = [
 
 def trajectory_flags(study):
     section = config[study]
-    given = {key: section[key] for key in ("epochs", "steps", "momentum", "weight_decay") if key in section}
-    return flags({**given, "keep": section.get("checkpoint_epochs") or section["checkpoint_steps"]})
+    names = ("epochs", "steps", "momentum", "weight_decay", "switch_step")
+    return flags({**{name: section[name] for name in names if name in section}, "keep": kept_of(study)})
+
+
+def kept_of(study):
+    """Epochs of a section that counts them, else steps: those at which it looks at the weights."""
+    section = config[study]
+    if study == EIGENSPACES:
+        return kept_steps(section)
+    if study == BASINS:
+        return [section["switch_step"], section["steps"]]
+    return section.get("checkpoint_epochs") or section["checkpoint_steps"]
+
+
+def is_first_network(study, run):
+    """Whether a run's network is the first that its section names for its data set."""
+    first = config[study]["datasets"][run.dataset]["networks"][0]
+    return (run.network, run.norm, run.width) == (first["name"], first["norm"], first["width"])
 
 
 def test_size_flag(study, dataset):

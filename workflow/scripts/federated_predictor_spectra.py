@@ -10,39 +10,19 @@ from pathlib import Path
 
 from hessketch.cli import add_predictor_job, device_from, run_job, settings_from
 from hessketch.curvature.predictor_settings import ESTIMATORS, PredictorSettings
-from hessketch.errors import InputError
-
-
-def selected_runs(arguments: argparse.Namespace, progress) -> list:
-    """The runs of all seeds that finished at the selected rate; none if every run diverged."""
-    from hessketch.records import read_record
-    from hessketch.runs import Run
-    from hessketch.training.selection import select_rate
-
-    records = {record["run"]: record for record in map(read_record, arguments.records)}
-    others = [path for path in records if not path.startswith(f"{arguments.group}/")]
-    if others:
-        raise InputError(f"{others[0]} is no run of the group {arguments.group}; give the records of its runs alone")
-    rate, runs = select_rate(records.values()), []
-    for path, record in sorted(records.items()):
-        if record["learning_rate"] == rate and record["status"] == "finished":
-            runs.append(Run.from_path(path))
-        elif record["learning_rate"] == rate:
-            progress.say(f"no spectra of {path}: it diverged at the selected rate")
-    if rate is None:
-        progress.say("no spectra: every run diverged")
-    return runs
 
 
 def trainings_of(arguments: argparse.Namespace, device, progress) -> list:
     from hessketch.curvature.predictor_spectra import checkpoints_of_rounds, networks_of, training_of_run
     from hessketch.data.prepared import read_prepared
+    from hessketch.records import read_record
     from hessketch.runs import Run
+    from hessketch.training.selected_runs import selected_runs
     from hessketch.trajectories import read_trajectory
 
     prepared = read_prepared(arguments.data)
     trainings = []
-    for run in selected_runs(arguments, progress):
+    for run in selected_runs(arguments.group, map(read_record, arguments.records), progress.say):
         architecture, kept = read_trajectory(arguments.runs / run.path / "checkpoints.safetensors")
         networks = networks_of(architecture, checkpoints_of_rounds(kept), device)
         trainings.append(training_of_run(run, prepared, networks))

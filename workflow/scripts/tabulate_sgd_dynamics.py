@@ -10,10 +10,12 @@ TABLES = ("eigenvalues", "curvature", "overlaps", "angles", "loss_changes", "bou
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
     from hessketch.records import read_record, write_table
-    from hessketch.studies.sgd_dynamics import bound_correlations, joined, read_raw, runs_table
+    from hessketch.studies.raw_tables import joined, read_raw, runs_table
+    from hessketch.studies.sgd_dynamics import TABLES as COLUMNS
+    from hessketch.studies.sgd_dynamics import bound_correlations
     from hessketch.studies.sgd_dynamics_coverage import coverage
 
-    tables = {name: joined(read_raw(getattr(arguments, name), name)) for name in TABLES}
+    tables = {name: joined(read_raw(getattr(arguments, name), name, COLUMNS[name])) for name in TABLES}
     tables |= {
         "runs": runs_table(read_record(path) for path in arguments.records),
         "bound_correlations": bound_correlations(tables["bounds"]),

@@ -1,6 +1,7 @@
 """Trains networks by SGD and keeps their weights along the way: several runs, one after the other.
 
-A run's path names its learning rate and the examples in a step (sgd-b50, sgd-full). A killed job keeps the runs that
+A run's path names its learning rate and the examples in a step (sgd-b50, sgd-full; sgd-b250-b10 takes 250 until
+--switch-step and 10 from then on). A killed job keeps the runs that
 were finished and continues the one that was under way from its last saved step.
 """
 
@@ -17,6 +18,7 @@ from hessketch.cli import (
     settings_from,
     whole_number,
 )
+from hessketch.errors import InputError
 from hessketch.training.trajectory import TrajectorySettings, steps_of_epochs
 
 
@@ -36,8 +38,11 @@ def train(arguments: argparse.Namespace, progress) -> None:
     def settings_of(run, examples):
         if arguments.epochs is None:
             return given, arguments.keep
-        batch_size = Trainer.parse(run.trainer).batch_size
-        steps, *kept = (steps_of_epochs(e, len(examples), batch_size) for e in (arguments.epochs, *arguments.keep))
+        trainer = Trainer.parse(run.trainer)
+        if trainer.later_batch_size is not None:
+            raise InputError(f"{run.path}: --epochs given; allowed for a trainer that switches: --steps")
+        size = trainer.batch_size
+        steps, *kept = (steps_of_epochs(e, len(examples), size) for e in (arguments.epochs, *arguments.keep))
         return replace(given, steps=steps), kept
 
     follow_runs(
@@ -66,7 +71,7 @@ parser.add_argument(
 )
 add_test_size(parser)
 parser.add_argument("--log", help="log file")
-add_settings(parser, TrajectorySettings, skip=("learning_rate", "batch_size", "steps"))
+add_settings(parser, TrajectorySettings, skip=("learning_rate", "batch_size", "steps", "later_batch_size"))
 add_save_every(parser)
 add_device(parser)
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from hessketch.curvature.losses import Loss, as_loss
 from hessketch.curvature.operators import CurvatureOperator, select_parameters
+from hessketch.curvature.points import in_dtype_of, require_examples
 from hessketch.data.examples import Examples
 from hessketch.dynamics.exact import ExactCurvature, exact_curvature
-from hessketch.dynamics.points import in_dtype_of, require_examples
 from hessketch.dynamics.step_moments import gradient_mean_and_variances
 from hessketch.errors import InputError
 from hessketch.linalg.largest_eigenpairs import largest_eigenpairs

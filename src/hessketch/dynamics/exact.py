@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from hessketch.curvature.dense import dense_hessian, dense_moments
 from hessketch.curvature.losses import Loss, as_loss
 from hessketch.curvature.per_example import per_example_gradients
+from hessketch.curvature.points import require_examples
 from hessketch.data.examples import Examples
-from hessketch.dynamics.points import require_examples
 from hessketch.linalg.vectors import ProgressCallback
 
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from hessketch.curvature.losses import Loss
 from hessketch.curvature.operators import CurvatureOperator
+from hessketch.curvature.points import ParameterSpace, example_loss, in_dtype_of, require_examples
 from hessketch.data.examples import Examples
 from hessketch.dynamics.exact import ExactCurvature
-from hessketch.dynamics.points import ParameterSpace, example_loss, in_dtype_of, require_examples
 from hessketch.dynamics.posterior import (
     errors_at,
     flat_parameters,

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from hessketch.curvature.losses import Loss
 from hessketch.curvature.operators import CurvatureOperator
+from hessketch.curvature.points import ParameterSpace, example_loss, in_dtype_of, means_at, require_examples
 from hessketch.data.examples import Examples
 from hessketch.dynamics.exact import ExactCurvature
 from hessketch.dynamics.mini_batches import draw_mini_batches, gradients_from_network, gradients_from_rows
-from hessketch.dynamics.points import ParameterSpace, example_loss, in_dtype_of, means_at, require_examples
 from hessketch.dynamics.schemes import SCHEMES, Scheme, make_scheme, require_schemes
 from hessketch.dynamics.step_moments import (
     GradientNoise,

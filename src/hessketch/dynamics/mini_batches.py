@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from hessketch.curvature.losses import Loss
+from hessketch.curvature.points import ParameterSpace
 from hessketch.curvature.precision import arithmetic
 from hessketch.data.examples import Examples
-from hessketch.dynamics.points import ParameterSpace
 from hessketch.seeds import derive_seed
 
 # Numbers of the parameter vectors that a chunk of mini-batches makes.

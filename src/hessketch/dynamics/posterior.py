@@ -13,8 +13,8 @@ from torch.func import functional_call
 
 from hessketch.curvature.losses import Loss, correct
 from hessketch.curvature.operators import select_parameters
+from hessketch.curvature.points import ParameterSpace, means_at
 from hessketch.data.examples import Examples
-from hessketch.dynamics.points import ParameterSpace, means_at
 from hessketch.errors import InputError
 from hessketch.linalg.vectors import ProgressCallback, no_progress
 

@@ -22,10 +22,10 @@ from torch.func import grad, jvp
 from hessketch.curvature.losses import Loss
 from hessketch.curvature.operators import CurvatureOperator
 from hessketch.curvature.per_example import per_example_gradients
+from hessketch.curvature.points import ParameterSpace
 from hessketch.curvature.precision import arithmetic
 from hessketch.data.examples import Examples
 from hessketch.dynamics.exact import ExactCurvature
-from hessketch.dynamics.points import ParameterSpace
 from hessketch.dynamics.schemes import Scheme
 from hessketch.linalg.gaussian_forms import (
     NO_FORM,

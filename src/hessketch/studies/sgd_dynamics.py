@@ -4,22 +4,17 @@ arXiv 1907.10732. A setting is what was chosen of a run but its learning rate an
 around a base point: sweeps leave it along one axis (label noise, width, batch size or training-set size) at a time.
 """
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hessketch.errors import InputError
-from hessketch.records import read_table
 from hessketch.runs import IDENTITY
 from hessketch.studies.spectra import select, with_network_labels
-from hessketch.trainers import FULL_BATCH, Trainer
 
-TABLES = ("eigenvalues", "curvature", "overlaps", "angles", "loss_changes", "bounds")
-"""What the jobs measure, one table a job, with a run's identity and checkpoint in each row."""
-_OWN = {
+TABLES = {
     "eigenvalues": ["operator", "rank", "eigenvalue"],
     "curvature": ["operator", "exact", "trace"],
     "overlaps": ["first", "second", "k", "overlap"],
@@ -27,7 +22,7 @@ _OWN = {
     "loss_changes": ["scheme", "mean", "predicted_mean"],
     "bounds": ["sigma", "chosen", "bound"],
 }
-"""What tells each table from the others."""
+"""What the jobs measure, one table a job, with identity and checkpoint in each row: columns that no other table has."""
 
 SETTING = tuple(column for column in IDENTITY if column not in ("learning_rate", "seed"))
 AXES = {"label_noise": "label_noise", "width": "p", "batch_size": "batch_size", "training_size": "n"}
@@ -41,62 +36,8 @@ _FACTORS = {
     "training-set size": ["examples_per_class"],
 }
 _VARIES = dict(zip(AXES, ("label_noise", "width", "trainer", "examples_per_class"), strict=True))
-_FACTS = ("status", "diverged_at", "epochs", "n", "p", "classes", "wall_seconds", "peak_memory_mib")
-_RESULTS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 CHANGE = 0.1
 """Relative change of an eigenvalue that counts as a rise or a fall."""
-
-
-def runs_table(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a trained run, from its record: identity, `batch_size` (n for full batch), status, sizes, results, cost.
-
-    Losses and accuracies (fractions) of a run that diverged are NaN: its weights are those of the last finite epoch.
-    """
-    rows = []
-    for record in records:
-        finished = record["status"] == "finished"
-        rows.append(
-            {
-                **record["identity"],
-                "batch_size": _batch_size(record),
-                **{name: record[name] for name in _FACTS},
-                **{name: float(record[name]) if finished else float("nan") for name in _RESULTS},
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _batch_size(record: Mapping[str, Any]) -> int:
-    size = Trainer.parse(record["identity"]["trainer"]).batch_size
-    size = record["settings"]["batch_size"] if size is None else size
-    return record["n"] if size == FULL_BATCH else min(size, record["n"])
-
-
-def read_raw(paths: Iterable[str | Path], table: str) -> list[pd.DataFrame]:
-    """One of TABLES of many jobs, for `joined`.
-
-    Raises InputError, naming the file, for one that is missing, damaged, given twice or another table. Of a table
-    without rows, as of runs that all diverged, nothing is asked.
-    """
-    frames: dict[Path, pd.DataFrame] = {}
-    for path in map(Path, paths):
-        frame = read_table(path)
-        missing = [name for name in (*IDENTITY, *_OWN[table]) if name not in frame]
-        if len(frame) and missing:
-            raise InputError(
-                f"{path}: column {missing[0]!r} is missing, which the table {table} has; it has {list(frame)}; give "
-                f"{table}.parquet of a job"
-            )
-        if path.resolve() in frames:
-            raise InputError(f"{path}: given twice as the table {table}; allowed: each file once")
-        frames[path.resolve()] = frame
-    return list(frames.values())
-
-
-def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One table of several with the same columns; those without rows, whose kinds would spoil the others', left out."""
-    frames = list(frames)
-    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
 def networks(frame: pd.DataFrame) -> list[tuple[str, str]]:

@@ -40,12 +40,14 @@ _COLUMNS = {
 
 def seeds_of(run: Run) -> dict[str, int]:
     """Seeds of a followed run by purpose. The initial weights are those of all runs that differ in label noise, batch
-    size, training examples or rate alone, so that these are compared from one point."""
+    size, training examples or rate alone, so that these are compared from one point. The order of mini-batches is that
+    of the run with the first batch size alone, so that both are one training up to the switch."""
     start = f"{run.dataset}/{run.network_label}/{run.loss}"
+    unswitched = replace(run, trainer=Trainer.parse(run.trainer).first.label)
     return {
         "subset": subset_seed(run),
         "initialisation": derive_seed(run.seed, start, "trajectory initialisation"),
-        "batch order": derive_seed(run.seed, run.path, "batch order"),
+        "batch order": derive_seed(run.seed, unswitched.path, "batch order"),
     }
 
 
@@ -62,10 +64,12 @@ def follow_runs(
     """Trains runs one after the other and writes FILES into each run's folder; the records.
 
     `examples_of(run)` gives training and test examples, `settings_of(run, training examples)` the settings and the
-    steps whose weights are kept; rate and mini-batches are the run's own. Until all are done, results wait in
+    steps whose weights are kept; rate and mini-batches are the run's own, and a switch is taken by runs whose trainer
+    names two batch sizes alone. Until all are done, results wait in
     `output_of(run)/partial`, with the state of the run under way: a killed call given again loses neither, and ends
     with the same weights, bit for bit on a CPU. A run that diverges is a result too: its record says where. Raises
-    InputError, before any is trained, for a run whose path names no learning rate or no mini-batches.
+    InputError, before any is trained, for a run whose path names no learning rate or no mini-batches, and at its turn
+    for one with two batch sizes whose settings name no switch.
     """
     _require_complete(runs)
     progress = progress or Progress("trajectories")
@@ -115,8 +119,7 @@ def _follow_one(run, examples_of, settings_of, folder: Path, device: torch.devic
     watch = Stopwatch()
     train, test = (examples.to(device) for examples in examples_of(run))
     settings, keep_at = settings_of(run, train)
-    batch_size = Trainer.parse(run.trainer).batch_size
-    settings = replace(settings, learning_rate=run.learning_rate, batch_size=batch_size)
+    settings = _of_run(settings, run)
     task = _task(run, settings, keep_at, [len(train), len(test)])
     if (done := waiting_record(folder, FILES, task)) is not None:
         return done
@@ -137,6 +140,22 @@ def _follow_one(run, examples_of, settings_of, folder: Path, device: torch.devic
     (folder / "resume.safetensors").unlink(missing_ok=True)
     kept.remove()
     return record
+
+
+def _of_run(settings: TrajectorySettings, run: Run) -> TrajectorySettings:
+    trainer = Trainer.parse(run.trainer)
+    if trainer.later_batch_size and not settings.switch_step:
+        raise InputError(
+            f"{run.path}: switch_step: 0 given; allowed: the step from which trainer {run.trainer} takes mini-batches "
+            f"of {trainer.later_batch_size}, from 1 to {settings.steps - 1}"
+        )
+    return replace(
+        settings,
+        learning_rate=run.learning_rate,
+        batch_size=trainer.batch_size,
+        switch_step=settings.switch_step if trainer.later_batch_size else 0,
+        later_batch_size=trainer.later_batch_size or 0,
+    )
 
 
 def _task(run: Run, settings: TrajectorySettings, keep_at: Sequence[int], examples: Sequence[int]) -> str:

@@ -17,6 +17,7 @@ from hessketch.described import described, require_allowed
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.networks.layers import has_batch_norm
 from hessketch.schedules import decayed, is_due
+from hessketch.seeds import derive_seed
 from hessketch.trainers import FULL_BATCH
 from hessketch.training.resume import load_state, save_state
 from hessketch.training.sgd import epoch_batches
@@ -35,6 +36,8 @@ class TrajectorySettings:
     momentum: float = described(0.0, "momentum, in [0, 1)")
     weight_decay: float = described(0.0, "weight decay added to the gradient")
     decay_factor: float = described(1.0, "the rate is multiplied by this at 1/3 and 2/3 of the steps")
+    switch_step: int = described(0, "steps after which a run with two batch sizes takes its later one; 0 for none")
+    later_batch_size: int = described(0, "examples in a step after the switch; 0 where nothing is switched")
 
     def __post_init__(self) -> None:
         """Raises InputError for values that no training could use."""
@@ -45,8 +48,17 @@ class TrajectorySettings:
             "momentum": (0 <= self.momentum < 1, "a number in [0, 1)"),
             "weight_decay": (0 <= self.weight_decay < math.inf, "a number of at least 0"),
             "decay_factor": (0 < self.decay_factor <= 1, "a number in (0, 1]"),
+            "switch_step": _switch_rule(self),
+            "later_batch_size": (self.later_batch_size >= 0, "a whole number of at least 1, or 0 without a switch"),
         }
         require_allowed(self, rules)
+
+
+def _switch_rule(settings: TrajectorySettings) -> tuple[bool, str]:
+    """A switch lies between two steps; settings for several runs may name one that only some of them take."""
+    least, without = (1, "") if settings.later_batch_size else (0, ", or 0 for none")
+    allowed = f"a whole number from 1 to {settings.steps - 1}, the steps less one{without}"
+    return least <= settings.switch_step < settings.steps, allowed
 
 
 @dataclass(frozen=True)
@@ -68,10 +80,22 @@ def _steps_of_one(examples: int, batch_size: int) -> int:
     return len(epoch_batches(examples, batch_size or examples, 0, 0))
 
 
+def _parts(settings: TrajectorySettings) -> list[tuple[range, int]]:
+    """The steps before and after the switch, if there is one, and the examples in a step of each."""
+    if not settings.later_batch_size:
+        return [(range(settings.steps), settings.batch_size)]
+    switch = settings.switch_step
+    return [(range(switch), settings.batch_size), (range(switch, settings.steps), settings.later_batch_size)]
+
+
 def _epochs(step: int, examples: int, settings: TrajectorySettings) -> float:
     """Examples seen over examples; the last batch of an epoch may be smaller than others, or larger by one."""
-    whole, begun = divmod(step, _steps_of_one(examples, settings.batch_size))
-    return whole + begun * settings.batch_size / examples
+    epochs = 0.0
+    for steps, batch_size in _parts(settings):
+        done = max(min(step, steps.stop) - steps.start, 0)
+        whole, begun = divmod(done, _steps_of_one(examples, batch_size))
+        epochs += whole + begun * batch_size / examples
+    return epochs
 
 
 def follow(
@@ -91,7 +115,8 @@ def follow(
 ) -> Followed:
     """Trains `model` in place; `keep(facts)` is called at each step of `keep_at` (0: before the first).
 
-    `seed` fixes the order of the mini-batches. Loss and accuracy are taken over all examples in eval mode at the kept
+    `seed` fixes the order of the mini-batches; before a switch it is that of a training without one, after it epochs
+    begin anew, with permutations of their own. Loss and accuracy are taken over all examples in eval mode at the kept
     steps, at 50 steps spread evenly and at the last. With `resume_file` the state is saved at such steps, every
     `save_every_seconds`, and a training with the same settings and `identity` continues from it (steps that were kept
     before are not kept again); the caller deletes it when done. A loss or weight that is not finite stops the training
@@ -171,27 +196,31 @@ def _require_sound(model: nn.Module, train: Examples, settings: TrajectorySettin
     beyond = [step for step in keep_at if not 0 <= step <= settings.steps]
     if beyond:
         raise InputError(f"weights of step {beyond[0]} asked for; allowed: steps 0 to {settings.steps}")
-    if settings.batch_size > len(train):
-        raise InputError(
-            f"mini-batches of {settings.batch_size} asked for, {len(train)} training examples given; allowed: at most "
-            "so many, or 0 for all"
-        )
-    if has_batch_norm(model) and (settings.batch_size or len(train)) == 1:
-        raise InputError("batch_size: 1 given; allowed with batch norm: at least 2 (one example has no variance)")
+    for (_, batch_size), name in zip(_parts(settings), ("batch_size", "later_batch_size"), strict=False):
+        if batch_size > len(train):
+            raise InputError(
+                f"mini-batches of {batch_size} asked for, {len(train)} training examples given; allowed: at most so "
+                "many, or 0 for all"
+            )
+        if has_batch_norm(model) and (batch_size or len(train)) == 1:
+            raise InputError(f"{name}: 1 given; allowed with batch norm: at least 2 (one example has no variance)")
 
 
 def _batches(examples: int, settings: TrajectorySettings, seed: int, first: int) -> Iterator[tuple[int, Tensor | None]]:
-    """(step, indices) from step `first` on; None for all examples. The order follows from seed and epoch alone."""
-    of_epoch = _steps_of_one(examples, settings.batch_size)
-    whole = settings.batch_size in (FULL_BATCH, examples)
-    for epoch in count(first // of_epoch):
-        batches = [None] if whole else epoch_batches(examples, settings.batch_size, seed, epoch)
-        for place, indices in enumerate(batches):
-            step = epoch * of_epoch + place
-            if step >= settings.steps:
-                return
-            if step >= first:
-                yield step, indices
+    """(step, indices) from step `first` on; None for all examples.
+
+    The order follows from seed, epoch and side of the switch alone.
+    """
+    seeds = (seed, derive_seed(seed, "after the switch", "batch order"))
+    for (steps, batch_size), own in zip(_parts(settings), seeds, strict=False):
+        of_epoch = _steps_of_one(examples, batch_size)
+        for epoch in count(max(first - steps.start, 0) // of_epoch):
+            begin = steps.start + epoch * of_epoch
+            if begin >= steps.stop:
+                break
+            whole = batch_size in (FULL_BATCH, examples)
+            batches = [None] if whole else epoch_batches(examples, batch_size, own, epoch)
+            yield from ((s, b) for s, b in enumerate(batches, begin) if first <= s < steps.stop)
 
 
 def _take_step(model, loss, optimizer, train: Examples, indices: Tensor | None, settings, step: int) -> Tensor:

@@ -137,7 +137,7 @@ def test_a_network_of_images_on_vectors_is_refused():
     config = changed("networks", [{"name": "vgg11"}])
     config["datasets"] = {"clusters-k3-d5-s4": SOUND["datasets"]["digits"]}
     assert config_problems(config, SCHEMA) == [
-        "networks: vgg11 needs images, clusters-k3-d5-s4 holds vectors; allowed there: mlp"
+        "networks: vgg11 needs images, clusters-k3-d5-s4 holds vectors; allowed there: mlp, mlp_tanh"
     ]
 
 

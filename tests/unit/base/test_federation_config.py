@@ -112,7 +112,7 @@ def test_all_examples_are_a_run_of_their_own():
         ),
         (
             {"networks": [{"name": "vgg11"}], "datasets": {"clusters-k3-d5-s4": digits()["digits"]}},
-            "federation.networks: vgg11 needs images, clusters-k3-d5-s4 holds vectors; allowed there: mlp",
+            "federation.networks: vgg11 needs images, clusters-k3-d5-s4 holds vectors; allowed there: mlp, mlp_tanh",
         ),
         (
             {"networks": [{"name": "mlp"}], "local_batch_size": 1},

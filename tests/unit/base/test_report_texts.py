@@ -18,7 +18,7 @@ def test_a_caption_of_each_figure_has_words_and_no_markup_that_docutils_warns_of
     assert len(set(figures)) == len(figures)
     for figure in figures:
         file = f"{figure}-digits-mlp-none-w1" if 'split("-")' in template else figure
-        words = {"figure": file, "variant": "cross_entropy"}
+        words = {"figure": file, "folder": "cross_entropy"}
         text = Template(template).render(snakemake=SimpleNamespace(wildcards=SimpleNamespace(**words)))
         assert len(text.split()) > 10
         # Raises SystemMessage for a warning or an error.

@@ -132,3 +132,44 @@ def test_a_batch_size_that_is_none_is_refused(label):
 def test_a_batch_size_belongs_to_sgd():
     with pytest.raises(InputError, match="top_r with mini-batches of 5"):
         Trainer("top_r", reduction=10, batch_size=5)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "label"), [(250, 10, "sgd-b250-b10"), (FULL_BATCH, 10, "sgd-full-b10"), (1, 2, "sgd-b1-b2")]
+)
+def test_sgd_that_switches_names_both_its_batches_and_knows_the_first_trainer(first, later, label):
+    trainer = Trainer("sgd", batch_size=first, later_batch_size=later)
+    assert trainer.label == label and Trainer.parse(label) == trainer and not trainer.federated
+    assert trainer.first == Trainer("sgd", batch_size=first)
+    assert trainer.first.first == trainer.first
+    run = Run("digits", 0.0, 100, "mlp", "none", 1.0, "cross_entropy", label, 0.1, 3)
+    assert Run.from_path(run.path) == run
+
+
+@pytest.mark.parametrize(
+    "label", ["sgd-b250-b0", "sgd-b250-full", "sgd-b250-", "sgd-b250-b", "sgd-b5-b4-b3", "sgd-b250b10", "sgd-full-10"]
+)
+def test_a_switch_that_is_none_is_refused(label):
+    with pytest.raises(InputError, match="either with -bEXAMPLES for those of later steps"):
+        Trainer.parse(label)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"later_batch_size": 5}, "sgd with mini-batches of 5 after a switch, before it none named; allowed"),
+        ({"batch_size": 5, "later_batch_size": 5}, "of 5 after a switch, before it 5; .* two different numbers"),
+        ({"batch_size": 5, "later_batch_size": 0}, "of 0 after a switch, before it 5"),
+        ({"batch_size": 0, "later_batch_size": -1}, "of -1 after a switch, before it all"),
+        ({"method": "top_r", "reduction": 10, "later_batch_size": 5}, "top_r with mini-batches of 5 after a switch"),
+        ({"method": "uncompressed", "batch_size": 9, "later_batch_size": 5}, "uncompressed with mini-batches of 9"),
+    ],
+)
+def test_a_later_batch_size_without_a_first_or_the_same_as_it_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        Trainer(**{"method": "sgd", **given})
+
+
+def test_a_label_with_the_same_batches_twice_is_refused():
+    with pytest.raises(InputError, match="two different numbers, or all first, as sgd-b250-b10"):
+        Trainer.parse("sgd-b10-b10")

@@ -13,6 +13,7 @@ import yaml
 from sound_config import PROFILES, SCHEMA, SOUND
 
 from hessketch.config import config_problems, data_problems, datasets_of, fill_defaults, runs_of
+from hessketch.config_runs import job_of
 from hessketch.curvature.losses import LOSSES
 from hessketch.curvature.predictor_settings import ESTIMATORS, PredictorSettings
 from hessketch.dynamics.job import DynamicsSettings
@@ -24,7 +25,6 @@ from hessketch.trajectory_configs import (
     PREDICTOR,
     dynamics_runs_of,
     followed_size,
-    job_of,
     predictor_runs_of,
     predictor_trainers_of,
     rank_problems,

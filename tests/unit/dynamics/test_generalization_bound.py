@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from torch import nn
 
+from hessketch.curvature import points
 from hessketch.data.examples import Examples
-from hessketch.dynamics import points, posterior
+from hessketch.dynamics import posterior
 from hessketch.dynamics.exact import exact_curvature
 from hessketch.dynamics.generalization_bound import (
     BOUNDS,

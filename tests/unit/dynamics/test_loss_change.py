@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from hessketch.curvature import points
 from hessketch.curvature.losses import cross_entropy, loss_function
 from hessketch.data.examples import Examples
-from hessketch.dynamics import mini_batches, points, step_moments
+from hessketch.dynamics import mini_batches, step_moments
 from hessketch.dynamics.exact import exact_curvature
 from hessketch.dynamics.loss_change import LOSS_CHANGES, loss_changes
 from hessketch.dynamics.mini_batches import draw_mini_batches

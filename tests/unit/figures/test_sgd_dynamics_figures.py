@@ -20,7 +20,8 @@ from hessketch.figures.sgd_dynamics_eigenspaces import PAIRS
 from hessketch.figures.sgd_dynamics_loss_change import REGIME_COLOURS
 from hessketch.figures.sgd_dynamics_marks import count_text, signed_log_axis, step_axis
 from hessketch.records import write_table
-from hessketch.studies.sgd_dynamics import bound_correlations, chosen_bounds, of_network, rank_correlation, runs_table
+from hessketch.studies.raw_tables import runs_table
+from hessketch.studies.sgd_dynamics import bound_correlations, chosen_bounds, of_network, rank_correlation
 from hessketch.studies.sgd_dynamics_coverage import coverage
 
 pytestmark = pytest.mark.filterwarnings("error")

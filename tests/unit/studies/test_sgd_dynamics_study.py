@@ -26,6 +26,7 @@ from synthetic_sgd_dynamics import (
 
 from hessketch.errors import InputError
 from hessketch.records import read_table, write_record, write_table
+from hessketch.studies.raw_tables import joined, read_raw, runs_table
 from hessketch.studies.sgd_dynamics import (
     CORRELATED,
     TABLES,
@@ -34,14 +35,11 @@ from hessketch.studies.sgd_dynamics import (
     chosen_bounds,
     courses,
     departure,
-    joined,
     landmarks,
     networks,
     noisy_error,
     of_network,
     rank_correlation,
-    read_raw,
-    runs_table,
     sweeps,
 )
 from hessketch.studies.sgd_dynamics_coverage import coverage, with_checks
@@ -314,17 +312,17 @@ def test_each_raw_table_is_read_as_itself_and_refused_as_another_or_twice(tmp_pa
     for name, table in raw.items():
         write_table(table, tmp_path / f"{name}.parquet")
     for name in TABLES:
-        (frame,) = read_raw([tmp_path / f"{name}.parquet"], name)
+        (frame,) = read_raw([tmp_path / f"{name}.parquet"], name, TABLES[name])
         assert len(frame) == len(raw[name]) > 0
         for other in set(TABLES) - {name}:
             with pytest.raises(InputError, match=rf"{other}.parquet: column '\w+' is missing, which .* {name} has"):
-                read_raw([tmp_path / f"{other}.parquet"], name)
+                read_raw([tmp_path / f"{other}.parquet"], name, TABLES[name])
     with pytest.raises(InputError, match=r"angles.parquet: given twice as the table angles"):
-        read_raw([tmp_path / "angles.parquet"] * 2, "angles")
+        read_raw([tmp_path / "angles.parquet"] * 2, "angles", TABLES["angles"])
 
 
 def test_a_raw_table_without_rows_needs_no_columns(tmp_path):
     point_alone = study([{}], seeds=(0,))["bounds"].iloc[:0].drop(columns=["sigma", "bound"])
     write_table(point_alone, tmp_path / "bounds.parquet")
-    (frame,) = read_raw([tmp_path / "bounds.parquet"], "bounds")
+    (frame,) = read_raw([tmp_path / "bounds.parquet"], "bounds", TABLES["bounds"])
     assert frame.empty

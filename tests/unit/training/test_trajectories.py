@@ -15,7 +15,7 @@ from hessketch.data.prepared import prepare_dataset
 from hessketch.errors import InputError
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
-from hessketch.records import read_record, read_table
+from hessketch.records import read_record, read_table, write_tensors
 from hessketch.runs import Run
 from hessketch.training import trajectories
 from hessketch.training.trajectories import FILES, follow_runs, seeds_of
@@ -203,10 +203,46 @@ def test_seeds_of_runs_differ_in_nothing_but_what_must_differ():
     order = {"batch order"}
     for changes in ({"label_noise": 0.1}, {"trainer": "sgd-full"}, {"learning_rate": 1.0}, {"examples_per_class": 5}):
         assert changed(**changes) == order
+    assert changed(trainer="sgd-b9-b3") == set()  # up to the switch they are one training
+    assert changed(trainer="sgd-b8-b9") == order
     for changes in ({"width": 0.04}, {"norm": "batch"}, {"loss": "mean_squared_error"}):
         assert changed(**changes) == order | {"initialisation"}
     for changes in ({"seed": 1}, {"dataset": "digits"}):
         assert changed(**changes) == set(seeds)
+
+
+def test_up_to_its_switch_a_run_is_that_of_its_first_batch_size_to_the_last_bit(training, tmp_path):
+    switched, kept = replace(RUN, trainer="sgd-b9-b3"), [0, 3, 7, 8, 12]
+    settings = replace(SETTINGS, switch_step=7)
+    plain, record = training(RUN, switched, settings=settings, kept=kept)
+    states = [[state for _, state in trajectory(tmp_path, run)[1]] for run in (RUN, switched)]
+    for first, second in list(zip(*states, strict=True))[:3]:
+        assert_equal(second, first)
+    for first, second in list(zip(*states, strict=True))[3:]:
+        assert not torch.equal(second["1.weight"], first["1.weight"])
+    assert record["epochs"] == pytest.approx(1 + 18 / 40 + 15 / 40)  # 9, 9, 9, 9 and 4, then two of 9 and five of 3
+    # A switch is of runs that have one: the other is what it would be without.
+    assert (plain["settings"]["switch_step"], plain["settings"]["later_batch_size"]) == (0, 0)
+    assert (record["settings"]["switch_step"], record["settings"]["later_batch_size"]) == (7, 3)
+    assert TrajectorySettings(**record["settings"]).batch_size == 9
+    training(RUN, folder="alone", kept=kept)
+    assert_same(tmp_path, tmp_path / "alone")
+
+
+@pytest.mark.parametrize("step", [5, 9])
+def test_a_run_killed_before_or_after_its_switch_ends_with_the_files_of_an_uninterrupted_one(training, tmp_path, step):
+    run, settings = replace(RUN, trainer="sgd-full-b3"), replace(SETTINGS, switch_step=7, momentum=0.9)
+    training(run, folder="whole", settings=settings)
+    kill(training, run, folder="killed", step=step, settings=settings)
+    (record,) = training(run, folder="killed", settings=settings)
+    assert record["resumed_from_step"] == step
+    assert_same(tmp_path / "killed", tmp_path / "whole", run)
+
+
+def test_a_run_with_two_batch_sizes_and_no_switch_is_refused(training):
+    run = replace(RUN, trainer="sgd-b9-b3")
+    with pytest.raises(InputError, match=r"sgd-b9-b3/.*: switch_step: 0 given; .* of 3, from 1 to 11"):
+        training(run)
 
 
 def test_two_classes_take_one_output_where_the_loss_does_and_learn_with_it(training, tmp_path):
@@ -355,3 +391,16 @@ def test_the_script_takes_steps_or_epochs_and_not_both(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args([*needed, "--steps", str(TrajectorySettings.steps), "--epochs", "2"])
     assert "--epochs: not allowed with argument --steps" in capsys.readouterr().err
+
+
+def test_the_script_takes_the_switch_and_counts_no_epochs_across_it(data, tmp_path):
+    script = runpy.run_path(str(Path(__file__).parents[3] / "workflow/scripts/train_trajectories.py"))
+    prepared = tmp_path / "digits.safetensors"
+    write_tensors(data(RUN.dataset).to_tensors(), prepared, {"dataset": RUN.dataset})
+    run = replace(RUN, trainer="sgd-b9-b3")
+    needed = [run.path, "--data", str(prepared), "--output", str(tmp_path), "--keep", "0", "--switch-step", "7"]
+    needed += ["--test-examples-per-class", "3", "--device", "cpu"]
+    script["train"](script["parser"].parse_args([*needed, "--steps", "12"]), Progress("test"))
+    assert read_record(tmp_path / run.path / "record.json")["settings"]["switch_step"] == 7
+    with pytest.raises(InputError, match="--epochs given; allowed for a trainer that switches: --steps"):
+        script["train"](script["parser"].parse_args([*needed, "--epochs", "2"]), Progress("test"))

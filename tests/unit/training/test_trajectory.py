@@ -3,7 +3,7 @@
 import copy
 import math
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count, islice
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from hessketch.curvature.losses import LOSSES, mean_loss_and_accuracy
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError, NotFiniteError
+from hessketch.seeds import derive_seed
 from hessketch.training.sgd import epoch_batches
 from hessketch.training.trajectory import TrajectorySettings, follow, steps_of_epochs
 
@@ -74,15 +75,24 @@ class Killed(Exception):
     pass
 
 
+def parts_by_hand(settings, seed):
+    """(batch size, seed of the order, last step) before the switch and after it, where epochs begin anew."""
+    if not settings.later_batch_size:
+        return [(settings.batch_size, seed, settings.steps)]
+    later = derive_seed(seed, "after the switch", "batch order")
+    return [
+        (settings.batch_size, seed, settings.switch_step),
+        (settings.later_batch_size, later, settings.steps),
+    ]
+
+
 def by_hand(model, settings, loss="cross_entropy", seed=SEED, train=TRAIN):
     """Plain SGD, one step at a time: yields (steps done, examples seen, loss of the step's mini-batch)."""
     n, velocity = len(train), None
     step = seen = 0
-    for epoch in count():
-        full = settings.batch_size in (0, n)
-        for indices in [torch.arange(n)] if full else epoch_batches(n, settings.batch_size, seed, epoch):
-            if step == settings.steps:
-                return
+    for size, order, last in parts_by_hand(settings, seed):
+        epochs = ([torch.arange(n)] if size in (0, n) else epoch_batches(n, size, order, epoch) for epoch in count())
+        for indices in islice(chain.from_iterable(epochs), last - step):
             thirds = (3 * step >= settings.steps) + (3 * step >= 2 * settings.steps)
             rate = settings.learning_rate * settings.decay_factor**thirds
             model.train()
@@ -134,6 +144,9 @@ FORMS = {
     "mini-batches": {},
     "momentum": {"momentum": 0.9},
     "weight decay": {"weight_decay": 0.1, "batch_size": 0},
+    "a switch in the midst of an epoch": {"switch_step": 16, "later_batch_size": 4},
+    "a switch at the end of an epoch": {"switch_step": 18, "later_batch_size": 5, "momentum": 0.5},
+    "a switch from the full batch": {"batch_size": 0, "switch_step": 20, "later_batch_size": 2, "decay_factor": 0.1},
     "everything": {"momentum": 0.8, "weight_decay": 0.03, "decay_factor": 0.1, "batch_size": 4},
 }
 
@@ -167,9 +180,12 @@ def test_facts_are_taken_over_all_examples_in_eval_mode_and_those_of_step_0_befo
 
 
 # 25 examples in 3 batches of 8, 8 and 9: a last one of a single example joins the one before.
+@pytest.mark.parametrize(
+    "switch", [{}, {"switch_step": 10, "later_batch_size": 6}, {"switch_step": 15, "later_batch_size": 12}]
+)
 @pytest.mark.parametrize("batch_size", [8, 1, 7, 24, 25, 0])
-def test_epochs_are_examples_seen_over_examples(batch_size):
-    settings = replace(SETTINGS, batch_size=batch_size, steps=40)
+def test_epochs_are_examples_seen_over_examples_across_a_switch_too(batch_size, switch):
+    settings = replace(SETTINGS, batch_size=batch_size, steps=40, **switch)
     following = Following(lambda: network(norm=False), settings=settings, keep_at=range(41))
     following.run()
     seen = {0: 0} | {step: seen for step, seen, _ in by_hand(network(norm=False), settings)}
@@ -208,6 +224,21 @@ def test_progress_is_told_up_to_the_last_step():
     told = []
     Following(settings=replace(SETTINGS, steps=100)).run(progress=lambda *done: told.append(done))
     assert told[-1] == (100, 100) and told == sorted(told) and len(told) >= 50
+
+
+def test_up_to_the_switch_a_training_is_one_without_it_to_the_last_bit_and_another_from_there():
+    kept = range(41)
+    plain, switched = (
+        Following(settings=replace(SETTINGS, momentum=0.9, **switch), keep_at=kept)
+        for switch in ({}, {"switch_step": 17, "later_batch_size": 4})
+    )
+    whole, result = plain.run(), switched.run()
+    for step in range(18):
+        assert_equal(switched.kept[step][1], plain.kept[step][1])
+        assert switched.kept[step][0] == plain.kept[step][0]
+    assert timeless(result.history)[:18] == timeless(whole.history)[:18]
+    for step in range(18, 41):
+        assert not torch.equal(switched.kept[step][1]["0.weight"], plain.kept[step][1]["0.weight"])
 
 
 @pytest.mark.parametrize("seed", [SEED, SEED + 1])
@@ -265,6 +296,26 @@ def test_a_killed_training_ends_with_what_an_uninterrupted_one_has_to_the_last_b
     assert_same(killed, result, expected, whole)
 
 
+@pytest.mark.parametrize("switch", [20, 21, 22])
+def test_a_training_killed_on_either_side_of_its_switch_ends_with_the_same_weights(tmp_path, switch):
+    """Killed once before it or at it, and once after it: the state is of step 20, then of step 31."""
+    settings = replace(SETTINGS, momentum=0.9, switch_step=switch, later_batch_size=3)
+    expected, killed = Following(settings=settings), Following(settings=settings)
+    whole = expected.run()
+    options = {"resume_file": tmp_path / "resume.safetensors", "save_every_seconds": 0}
+    for last in (20, 31):
+
+        def die(done, total, last=last):
+            if done == last:
+                raise Killed
+
+        with pytest.raises(Killed):
+            killed.run(progress=die, **options)
+    result = killed.run(**options)
+    assert result.resumed_from_step == 31
+    assert_same(killed, result, expected, whole)
+
+
 def test_steps_that_were_kept_before_a_kill_are_not_kept_again(tmp_path):
     options = {"resume_file": tmp_path / "resume.safetensors", "save_every_seconds": 0}
     killed, resumed = Following(), Following()
@@ -288,6 +339,7 @@ OTHERS = {
     "momentum": {"settings": replace(SETTINGS, momentum=0.1)},
     "weight decay": {"settings": replace(SETTINGS, weight_decay=0.1)},
     "decay": {"settings": replace(SETTINGS, decay_factor=0.5)},
+    "switch": {"settings": replace(SETTINGS, switch_step=30, later_batch_size=4)},
     "loss": {"loss": "mean_squared_error"},
     "kept steps": {"keep_at": [0, 40]},
     "examples": {"splits": (examples(24), TEST)},
@@ -417,6 +469,14 @@ def test_nan_among_the_examples_is_named_before_any_step():
             {"settings": replace(SETTINGS, batch_size=26)},
             "mini-batches of 26 asked for, 25 training .* at most so",
         ),
+        (
+            {"settings": replace(SETTINGS, switch_step=5, later_batch_size=26)},
+            "mini-batches of 26 asked for, 25 training .* at most so",
+        ),
+        (
+            {"settings": replace(SETTINGS, switch_step=5, later_batch_size=1)},
+            "later_batch_size: 1 given; allowed with batch norm: at least 2",
+        ),
         ({"settings": replace(SETTINGS, batch_size=1)}, "batch_size: 1 given; allowed with batch norm: at least 2"),
         (
             {"settings": replace(SETTINGS, batch_size=0), "splits": (examples(1), TEST)},
@@ -440,6 +500,21 @@ def test_bad_settings_are_all_named_at_once():
     for name, value in {"batch_size": -1, "weight_decay": -0.1, "decay_factor": 0, "learning_rate": math.inf}.items():
         with pytest.raises(InputError, match=f"{name}: {value} given"):
             TrajectorySettings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"switch_step": 40}, "switch_step: 40 given; allowed: a whole number from 1 to 39, the steps less one, or 0"),
+        ({"switch_step": -1}, "switch_step: -1 given"),
+        ({"later_batch_size": 5}, "switch_step: 0 given; allowed: a whole number from 1 to 39, the steps less one$"),
+        ({"switch_step": 41, "later_batch_size": 5}, "switch_step: 41 given; allowed: a whole number from 1 to 39"),
+        ({"switch_step": 5, "later_batch_size": -1}, "later_batch_size: -1 given; allowed: .* or 0 without a switch"),
+    ],
+)
+def test_a_switch_that_is_not_among_the_steps_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        replace(SETTINGS, **given)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,0 +1,191 @@
+"""Exact spectra along followed trainings, from trajectories to tables on disk, resuming after a kill."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas
+import torch
+
+from hessketch.checkpoints import Architecture
+from hessketch.curvature.job import tensors_digest
+from hessketch.data.examples import Examples
+from hessketch.described import described, require_allowed
+from hessketch.errors import InputError, NotFiniteError
+from hessketch.landscape.exact_spectra import exact_spectra, require_exact, spectra_tables
+from hessketch.networks.registry import network_of
+from hessketch.progress import Progress
+from hessketch.provenance import Stopwatch, code_digest, environment
+from hessketch.records import read_record, read_table, write_record, write_table
+from hessketch.runs import Run
+from hessketch.trainers import Trainer
+from hessketch.trajectories import Checkpoint
+
+TABLES = ("spectra", "alignments")
+
+
+@dataclass(frozen=True)
+class SpectraSettings:
+    """What is measured at each checkpoint; see `exact_spectra`."""
+
+    top: int = described(0, "leading eigenvectors that are compared; 0: one a class and one more")
+    max_parameters: int = described(20_000, "largest network whose matrices are formed and decomposed whole")
+
+    def __post_init__(self) -> None:
+        """Raises InputError for values that no measurement could use."""
+        rules = {
+            "top": (self.top >= 0, "a whole number of at least 0"),
+            "max_parameters": (self.max_parameters >= 1, "a whole number of at least 1"),
+        }
+        require_allowed(self, rules)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """One trained run with what it was trained on."""
+
+    run: Run
+    architecture: Architecture
+    checkpoints: Sequence[Checkpoint]
+    finished: bool  # not diverged
+    train: Examples
+
+
+def spectra_of_runs(
+    runs: Sequence[Run],
+    followed: Callable[[Run], Followed],
+    settings: SpectraSettings,
+    output: Path,
+    *,
+    device: torch.device,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> dict:
+    """Exact spectra at every checkpoint of every run; writes TABLES and `record.json` into `output`; the record.
+
+    Each row starts with the columns of `point_columns`; what follows is that of `spectra_tables`. The tables of a
+    finished checkpoint are kept in `output/partial` until all are done, so that a killed job goes on where it was.
+    Checkpoints of a run that diverged whose numbers are too large to be measured are left out, and the record says why.
+    Before anything is measured, raises InputError for a network of more than `max_parameters` or whose matrices exceed
+    `memory` bytes (default: what is free on the device), and for a run of which no weights were kept. Errors of a run
+    that did not diverge name run and step.
+    """
+    progress, watch = progress or Progress("exact spectra"), Stopwatch()
+    for run in runs:
+        _require_measurable(followed(run), settings, device, memory)
+    folders: list[Path] = []
+    for number, run in enumerate(runs, start=1):
+        one = followed(run)
+        train = one.train.to(device)
+        data = tensors_digest([one.train.inputs, one.train.targets])
+        for place, (facts, state) in enumerate(one.checkpoints, start=1):
+            folders.append(output / "partial" / _task(one, facts, state, data, settings))
+            where = f"{run.path}, step {facts['step']}"
+            if (folders[-1] / "record.json").is_file():
+                progress.say(f"{where}: already measured, resumed")
+                continue
+            progress.say(f"run {number} of {len(runs)}, checkpoint {place} of {len(one.checkpoints)}: {where}")
+            clock, left_out = Stopwatch(), None
+            try:
+                tables = _measured(one, facts, state, train, settings, device, memory, progress)
+            except (NotFiniteError, InputError) as error:
+                if one.finished:
+                    raise type(error)(f"{where}: {error}") from error
+                # InputError too: weights beyond all measure give products that are not symmetric.
+                progress.say(f"{where}: left out ({error})")
+                tables, left_out = _nothing(one, facts), str(error)
+            for name, table in tables.items():
+                write_table(table, folders[-1] / f"{name}.parquet")
+            record = {"run": run.path, "step": facts["step"], "seconds": clock.seconds(), "left_out": left_out}
+            write_record(record, folders[-1] / "record.json")
+    for name in TABLES:
+        frames = [read_table(folder / f"{name}.parquet") for folder in folders]
+        full = [frame for frame in frames if len(frame)] or frames[:1]
+        write_table(pandas.concat(full, ignore_index=True), output / f"{name}.parquet")
+    record = {
+        "settings": asdict(settings),
+        "measured": [read_record(folder / "record.json") for folder in folders],
+        "environment": environment(device),
+        **watch.cost(),
+    }
+    write_record(record, output / "record.json")
+    shutil.rmtree(output / "partial", ignore_errors=True)
+    return record
+
+
+def parameters_of(architecture: Architecture) -> int:
+    """How many parameters a network has."""
+    return sum(parameter.numel() for parameter in network_of(architecture).parameters())
+
+
+def _require_measurable(one: Followed, settings: SpectraSettings, device: torch.device, memory: int | None) -> None:
+    """InputErrors that would end the job later, named by their run."""
+    if not one.checkpoints:
+        raise InputError(f"{one.run.path}: no weights were kept; keep those of some steps")
+    p, top = parameters_of(one.architecture), settings.top or one.train.classes + 1
+    try:
+        require_exact(p, len(one.train), one.architecture.classes, device, memory, settings.max_parameters)
+    except InputError as error:
+        raise InputError(f"{one.run.path}: {error}") from error
+    if top > p:
+        raise InputError(f"{one.run.path}: {top} leading eigenvectors asked of {p} parameters; allowed: 1 to {p}")
+
+
+def _task(one: Followed, facts: dict, state: dict, data: str, settings: SpectraSettings) -> str:
+    """What a checkpoint's tables depend on, as the name of a folder: what another task left has another one."""
+    task = {
+        "run": one.run.path,
+        "facts": dict(facts),
+        "tensors": tensors_digest(list(state.values())),
+        "data": data,
+        "settings": asdict(settings),
+        "finished": one.finished,
+        "code": code_digest(),
+    }
+    return hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def point_columns(one: Followed, facts: dict[str, Any], parameters: int) -> dict[str, Any]:
+    """Column name to value of a checkpoint: the run's identity, examples in a step, step, losses, sizes."""
+    return {
+        **one.run.identity(),
+        "batch_size": Trainer.parse(one.run.trainer).batch_size or len(one.train),
+        "kind": "step",
+        "time": facts["step"],
+        **{name: facts[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
+        "n": len(one.train),
+        "p": parameters,
+        "classes": one.train.classes,
+    }
+
+
+def _measured(
+    one: Followed,
+    facts: dict[str, Any],
+    state: dict,
+    train: Examples,
+    settings: SpectraSettings,
+    device: torch.device,
+    memory: int | None,
+    progress: Progress,
+) -> dict[str, pandas.DataFrame]:
+    model = network_of(one.architecture)
+    model.load_state_dict(dict(state))
+    top = settings.top or one.train.classes + 1
+    spectra = exact_spectra(model.to(device).eval(), one.run.loss, train, top=top, memory=memory, progress=progress)
+    point = point_columns(one, facts, len(spectra["hessian"].eigenvalues))
+    return {name: _with_point(table, point) for name, table in spectra_tables(spectra, top).items()}
+
+
+def _nothing(one: Followed, facts: dict[str, Any]) -> dict[str, pandas.DataFrame]:
+    """Tables of no rows, the point's columns alone."""
+    point = point_columns(one, facts, parameters_of(one.architecture))
+    return dict.fromkeys(TABLES, _with_point(pandas.DataFrame(index=[0]), point).iloc[:0])
+
+
+def _with_point(table: pandas.DataFrame, point: dict[str, Any]) -> pandas.DataFrame:
+    return pandas.concat([pandas.DataFrame(point, index=table.index), table], axis=1)

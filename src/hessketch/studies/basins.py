@@ -1,0 +1,110 @@
+"""Do solutions of small and of large batches lie in one basin? Tables after Sagun et al. 2017 (arXiv 1706.04454).
+
+A pair is two trained networks: `continued` (large batches, and the same run gone on with small ones), `same_start`
+(small and large batches from one initialisation), `other_start` (from two). A barrier is the largest height of the
+training loss along a path above the straight line between the losses at its ends.
+"""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hessketch.errors import InputError
+from hessketch.records import read_table
+from hessketch.runs import IDENTITY
+from hessketch.studies.spectra import select, with_network_labels
+
+COLUMNS = {
+    "paths": ("pair", "path", "t", "first_trainer", "second_trainer"),
+    "barriers": ("pair", "path", "barrier", "distance", "length"),
+}
+"""What the jobs measure, and what tells each table from the others."""
+PAIRS = ("continued", "same_start", "other_start")
+PATHS = ("line", "found")
+LOW = 0.05
+"""A barrier is low up to this share of ln C, the cross-entropy of a guess that gives all C classes the same."""
+
+_SETTING = [*(name for name in IDENTITY if name not in ("trainer", "seed")), "first_trainer", "second_trainer", "pair"]
+_SUMMARISED = (
+    "barrier", "test_barrier", "highest_loss", "distance", "length", "move_in_top", "move_chance",
+)  # fmt: skip
+
+
+def read_pairs(paths: Iterable[str | Path], table: str) -> list[pd.DataFrame]:
+    """One of COLUMNS of many jobs. As `raw_tables.read_raw`, for rows of two runs each, which name no single trainer.
+
+    Raises InputError, naming the file, for one that is missing, damaged or another table.
+    """
+    frames = []
+    for path in paths:
+        frame = read_table(path)
+        missing = [name for name in COLUMNS[table] if name not in frame]
+        if missing:
+            raise InputError(
+                f"{path}: column {missing[0]!r} is missing, which the table {table} has; it has {list(frame)}; give "
+                f"{table}.parquet of a job"
+            )
+        frames.append(frame)
+    return frames
+
+
+def with_low(barriers: pd.DataFrame) -> pd.DataFrame:
+    """Added columns `threshold` = LOW ln C and `low`, whether the barrier of the training loss is at most that."""
+    threshold = LOW * np.log(barriers["classes"].astype(float))
+    return barriers.assign(threshold=threshold, low=barriers["barrier"] <= threshold)
+
+
+def barrier_summary(barriers: pd.DataFrame) -> pd.DataFrame:
+    """Barriers of each kind of pair and path over the pairs (one a seed).
+
+    Returns
+    -------
+    One row a setting, `pair` and `path`: `pairs`; `same_examples`, the share of them whose ends were trained on the
+    same examples (of others the second end's training loss is on examples that it has not seen); of each measured
+    number its mean and `_standard_error` (NaN with one pair); `share_low`, the pairs whose barrier is at most
+    `threshold`, with its binomial `share_low_standard_error`.
+    """
+    rows = []
+    for key, group in with_low(barriers).groupby([*_SETTING, "path"], dropna=False, sort=False):
+        count, share = len(group), float(group["low"].mean())
+        means = {name: group[name].mean() for name in _SUMMARISED}
+        errors = {f"{name}_standard_error": group[name].sem() for name in _SUMMARISED}
+        rows.append(
+            {
+                **dict(zip([*_SETTING, "path"], key, strict=True)),
+                **{name: group[name].iloc[0] for name in ("n", "p", "classes", "threshold")},
+                "pairs": count,
+                "same_examples": float(group["same_examples"].mean()),
+                "share_low": share,
+                "share_low_standard_error": math.sqrt(share * (1 - share) / count),
+                **{name: value for both in zip(means.items(), errors.items(), strict=True) for name, value in both},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def best_places(paths: pd.DataFrame) -> pd.DataFrame:
+    """Where along the straight line each pair is best: 0 is the first end (large batches), 1 the second.
+
+    Returns
+    -------
+    One row a pair of networks: setting, `seed`, `second_seed`; `highest_test_accuracy`, `lowest_test_loss` and
+    `lowest_train_loss` on the line and the place `at_` which each is (of equal ones the mean of their places).
+    """
+    line = paths[paths["path"] == "line"]
+    rows = []
+    for key, group in line.groupby([*_SETTING, "seed", "second_seed"], dropna=False, sort=False):
+        row = dict(zip([*_SETTING, "seed", "second_seed"], key, strict=True))
+        for name, best in (("test_accuracy", "highest"), ("test_loss", "lowest"), ("train_loss", "lowest")):
+            value = group[name].max() if best == "highest" else group[name].min()
+            row |= {f"{best}_{name}": value, f"at_{best}_{name}": group.loc[group[name] == value, "t"].mean()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def of_network(frame: pd.DataFrame, dataset: str, network: str) -> pd.DataFrame:
+    """Rows of one data set and network label, which stands in the column `network` afterwards."""
+    return select(with_network_labels(frame), dataset=dataset, network=network)
