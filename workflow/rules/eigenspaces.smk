@@ -7,6 +7,7 @@ EIGENSPACES_SETTINGS = [
 EIGENSPACES_CODE = [
     "eigenspaces", "curvature", "linalg", "networks", "data", "runs", "trainers", "seeds", "checkpoints", "trajectories",
     "described", "devices", "training/selection", "training/selected_runs",
+    "waiting_tables",
 ]  # fmt: skip
 # Groups of federated runs whose kept rounds are looked at: all rates and seeds of a trainer.
 EIGENSPACES_GROUPS = [group for group, runs in GROUPS.items() if runs[0].trainer in eigenspace_trainers_of(config)]

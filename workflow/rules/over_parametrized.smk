@@ -8,7 +8,7 @@ rule exact_spectra:
         script="workflow/scripts/exact_spectra.py",
         code=code(
             "landscape/exact_spectra", "landscape/spectra_job", "curvature", "linalg", "networks", "data", "runs", "trainers",
-            "seeds", "checkpoints", "trajectories", "described", "devices",
+            "seeds", "checkpoints", "trajectories", "described", "devices", "waiting_tables",
         ),  # fmt: skip
         trajectories=lambda w: [
             f"{EXACT_STUDY}/runs/{run.path}/{file}"

@@ -16,7 +16,7 @@ rule sgd_dynamics_measures:
         script="workflow/scripts/sgd_dynamics.py",
         code=code(
             "dynamics", "curvature", "linalg", "networks", "data", "runs", "trainers", "seeds", "checkpoints", "trajectories",
-            "described", "devices",
+            "described", "devices", "waiting_tables",
         ),  # fmt: skip
         trajectories=lambda w: [
             f"{DYNAMICS_STUDY}/runs/{run.path}/{file}"

@@ -8,23 +8,15 @@ from hessketch.landscape.spectra_job import SpectraSettings
 
 
 def measure(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.data.of_run import examples_of_run
+    from hessketch.data.followed_runs import Followed, read_followed
     from hessketch.data.prepared import read_prepared
-    from hessketch.landscape.spectra_job import Followed, spectra_of_runs
-    from hessketch.records import read_record
+    from hessketch.landscape.spectra_job import spectra_of_runs
     from hessketch.runs import Run
-    from hessketch.trajectories import read_trajectory
 
     prepared = read_prepared(arguments.data)
 
     def followed(run: Run) -> Followed:
-        folder = arguments.trajectories / run.path
-        return Followed(
-            run,
-            *read_trajectory(folder / "trajectory.safetensors"),
-            read_record(folder / "record.json")["status"] == "finished",
-            examples_of_run(run, prepared, "train", run.examples_per_class),
-        )
+        return read_followed(arguments.trajectories / run.path, run, prepared, None)
 
     device = device_from(arguments)
     spectra_of_runs(

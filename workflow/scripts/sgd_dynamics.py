@@ -32,26 +32,17 @@ def followed_along(arguments: argparse.Namespace, runs: list):
 
 
 def measure(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.data.of_run import examples_of_run
+    from hessketch.data.followed_runs import Followed, read_followed
     from hessketch.data.prepared import read_prepared
-    from hessketch.dynamics.job import Followed, measure_runs
-    from hessketch.records import read_record
+    from hessketch.dynamics.job import measure_runs
     from hessketch.runs import Run
-    from hessketch.trajectories import read_trajectory
 
     runs = [Run.from_path(path) for path in arguments.runs]
     along = followed_along(arguments, runs)
     prepared = read_prepared(arguments.data)
 
     def followed(run: Run) -> Followed:
-        folder = arguments.trajectories / run.path
-        return Followed(
-            run,
-            *read_trajectory(folder / "trajectory.safetensors"),
-            read_record(folder / "record.json")["status"] == "finished",
-            examples_of_run(run, prepared, "train", run.examples_per_class),
-            examples_of_run(run, prepared, "test", arguments.test_examples_per_class),
-        )
+        return read_followed(arguments.trajectories / run.path, run, prepared, arguments.test_examples_per_class)
 
     device = device_from(arguments)
     measure_runs(

@@ -1,8 +1,5 @@
 """Everything that is measured along followed trainings, from trajectories to tables on disk, resuming after a kill."""
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +8,8 @@ from typing import Any
 import pandas
 import torch
 
-from hessketch.checkpoints import Architecture
 from hessketch.curvature.job import tensors_digest
-from hessketch.data.examples import Examples
+from hessketch.data.followed_runs import Followed
 from hessketch.described import described, require_allowed
 from hessketch.dynamics.eigenspaces import eigenspaces
 from hessketch.dynamics.exact import exact_curvature
@@ -22,12 +18,11 @@ from hessketch.dynamics.loss_change import loss_changes
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
-from hessketch.provenance import Stopwatch, code_digest, environment
-from hessketch.records import read_record, read_table, write_record, write_table
+from hessketch.provenance import Stopwatch, environment
 from hessketch.runs import Run
 from hessketch.seeds import derive_seed
 from hessketch.trainers import Trainer
-from hessketch.trajectories import Checkpoint
+from hessketch.waiting_tables import WaitingTables
 
 TABLES = ("eigenvalues", "curvature", "overlaps", "angles", "loss_changes", "bounds")
 
@@ -62,18 +57,6 @@ class DynamicsSettings:
         require_allowed(self, rules)
 
 
-@dataclass(frozen=True)
-class Followed:
-    """One trained run with what it was trained on."""
-
-    run: Run
-    architecture: Architecture
-    checkpoints: Sequence[Checkpoint]  # the first is the initialisation
-    finished: bool  # not diverged: its last weights are a trained network
-    train: Examples
-    test: Examples
-
-
 def measure_runs(
     runs: Sequence[Run],
     followed: Callable[[Run], Followed],
@@ -98,35 +81,21 @@ def measure_runs(
     if not are_priors(sigmas):
         raise InputError(f"sigmas {list(sigmas)} given; allowed: one or more different numbers above 0")
     progress, watch = progress or Progress("sgd dynamics"), Stopwatch()
-    folders = []
+    waiting = WaitingTables(output, TABLES)
     for number, run in enumerate(runs, start=1):
         one = followed(run)
         _require_start(one)
-        task = _task(one, settings, sigmas, along(run))
-        folders.append(output / "partial" / task)
-        if (folders[-1] / "record.json").is_file():
+        folder = waiting.part(_task(one, settings, sigmas, along(run)))
+        if waiting.is_done(folder):
             progress.say(f"{run.path}: already measured, resumed")
             continue
         progress.say(f"run {number} of {len(runs)}: {run.path}")
         measuring = _Measuring(one, settings, sigmas, device, memory, progress)
-        for name, table in measuring.tables(along(run)).items():
-            write_table(table, folders[-1] / f"{name}.parquet")
+        tables = measuring.tables(along(run))
         record = {"run": run.path, "seconds": measuring.watch.seconds(), "left_out": measuring.left_out}
-        write_record(record, folders[-1] / "record.json")
-    for name in TABLES:
-        frames = [read_table(folder / f"{name}.parquet") for folder in folders]
-        full = [frame for frame in frames if len(frame)] or frames[:1]
-        write_table(pandas.concat(full, ignore_index=True), output / f"{name}.parquet")
-    record = {
-        "settings": asdict(settings),
-        "sigmas": list(sigmas),
-        "measured": [read_record(folder / "record.json") for folder in folders],
-        "environment": environment(device),
-        **watch.cost(),
-    }
-    write_record(record, output / "record.json")
-    shutil.rmtree(output / "partial", ignore_errors=True)
-    return record
+        waiting.keep(folder, tables, record)
+    record = {"settings": asdict(settings), "sigmas": list(sigmas), "environment": environment(device), **watch.cost()}
+    return waiting.publish(record)
 
 
 def _require_start(one: Followed) -> None:
@@ -136,20 +105,18 @@ def _require_start(one: Followed) -> None:
         )
 
 
-def _task(one: Followed, settings: DynamicsSettings, sigmas: Sequence[float], along: bool) -> str:
-    """What a run's tables depend on, as the name of a folder: what another task left has another one."""
+def _task(one: Followed, settings: DynamicsSettings, sigmas: Sequence[float], along: bool) -> dict[str, Any]:
+    """What a run's tables depend on."""
     tensors = [tensor for _, state in one.checkpoints for tensor in state.values()]
     data = [one.train.inputs, one.train.targets, one.test.inputs, one.test.targets]
-    task = {
+    return {
         "run": one.run.path,
         "tensors": tensors_digest([*tensors, *data]),
         "settings": asdict(settings),
         "sigmas": list(sigmas),
         "along": along,
         "finished": one.finished,
-        "code": code_digest(),
     }
-    return hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def point_columns(one: Followed, facts: dict[str, Any], parameters: int) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """Everything that is measured of masks and eigenspaces, from kept weights to tables on disk, resuming after a kill."""
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,9 +15,9 @@ from hessketch.eigenspaces.tables import TABLES, joined
 from hessketch.errors import InputError
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
-from hessketch.provenance import Stopwatch, code_digest, environment
-from hessketch.records import read_record, read_table, write_record, write_table
+from hessketch.provenance import Stopwatch, environment
 from hessketch.runs import Run
+from hessketch.waiting_tables import WaitingTables
 
 
 def measure_runs(
@@ -48,45 +46,25 @@ def measure_runs(
     """
     progress, watch = progress or Progress("eigenspaces"), Stopwatch()
     _require_allowed(map(subject_of, runs), settings)
-    folders = []
+    waiting = WaitingTables(output, TABLES)
     for number, run in enumerate(runs, start=1):
         subject = subject_of(run)
-        folders.append(output / "partial" / _task(subject, settings))
-        if (folders[-1] / "record.json").is_file():
+        folder = waiting.part(_task(subject, settings))
+        if waiting.is_done(folder):
             progress.say(f"{run.path}: already measured, resumed")
             continue
         progress.say(f"run {number} of {len(runs)}: {run.path}")
-        _measure(subject, settings, folders[-1], device, memory, progress)
-    for name in TABLES:
-        frames = [read_table(folder / f"{name}.parquet") for folder in folders]
-        write_table(joined(name, frames), output / f"{name}.parquet")
+        measuring = Measuring(subject, settings, folder, device, memory, progress)
+        tables = measuring.tables()
+        waiting.keep(folder, tables, {"run": run.path, **measuring.facts()})
+        measuring.forget()
     record = {
         "settings": asdict(settings),
-        "measured": [read_record(folder / "record.json") for folder in folders],
         "network_mode": "eval: batch norm frozen at its running statistics",
         "environment": environment(device),
         **watch.cost(),
     }
-    write_record(record, output / "record.json")
-    shutil.rmtree(output / "partial", ignore_errors=True)
-    return record
-
-
-def _measure(
-    subject: Subject,
-    settings: EigenspaceSettings,
-    folder: Path,
-    device: torch.device,
-    memory: int | None,
-    progress: Progress,
-) -> None:
-    """Leaves the tables and the record of one run in its folder, and nothing else."""
-    measuring = Measuring(subject, settings, folder, device, memory, progress)
-    tables = measuring.tables()
-    for name in TABLES:
-        write_table(tables[name], folder / f"{name}.parquet")
-    write_record({"run": subject.run.path, **measuring.facts()}, folder / "record.json")
-    measuring.forget()
+    return waiting.publish(record, joined)
 
 
 def _require_allowed(subjects: Iterable[Subject], settings: EigenspaceSettings) -> None:
@@ -118,12 +96,12 @@ def _problem(subject: Subject, settings: EigenspaceSettings) -> str:
     return ""
 
 
-def _task(subject: Subject, settings: EigenspaceSettings) -> str:
-    """What a run's tables depend on, as the name of a folder: what another task left has another one."""
+def _task(subject: Subject, settings: EigenspaceSettings) -> dict[str, Any]:
+    """What a run's tables depend on."""
     points = [*subject.points, *subject.stability]
     tensors = [tensor for point in points for tensor in point.state.values()]
     data = [t for examples in (subject.train, subject.test) for t in (examples.inputs, examples.targets)]
-    task = {
+    return {
         "run": subject.run.path,
         "points": [[point.name, dict(point.facts)] for point in points],
         "stability": [point.name for point in subject.stability],
@@ -131,6 +109,4 @@ def _task(subject: Subject, settings: EigenspaceSettings) -> str:
         "settings": asdict(settings),
         "n": subject.n,
         "finished": subject.finished,
-        "code": code_digest(),
     }
-    return hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:32]

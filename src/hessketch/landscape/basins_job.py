@@ -1,9 +1,6 @@
 """Lines and paths between the ends of trainings by large and by small batches, to tables, resuming after a kill."""
 
-import hashlib
-import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,10 +22,10 @@ from hessketch.landscape.paths import PathSettings, find_path
 from hessketch.linalg.largest_eigenpairs import largest_eigenpairs
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
-from hessketch.provenance import Stopwatch, code_digest, environment
-from hessketch.records import read_record, read_table, write_record, write_table
+from hessketch.provenance import Stopwatch, environment
 from hessketch.runs import IDENTITY, Run
 from hessketch.seeds import derive_seed
+from hessketch.waiting_tables import WaitingTables
 
 TABLES = ("paths", "barriers")
 _CURVATURE_BATCH = 500
@@ -69,38 +66,29 @@ def measure_basins(
     all are done, with the state of a path's search under way, so that a killed job goes on where it was. Pairs of a run
     that diverged are left out, and the record says why. Raises as `pairs_of` and `find_path`, errors naming the pair.
     """
-    progress, watch, folders = progress or Progress("basins"), Stopwatch(), []
+    progress, watch, waiting = progress or Progress("basins"), Stopwatch(), WaitingTables(output, TABLES)
     pairs = pairs_of(runs)
     measuring = _Measuring(settings, path, device, memory, save_every_seconds, progress)
     for number, pair in enumerate(pairs, start=1):
         ends = solution_of(pair.first), solution_of(pair.second)
-        folder = output / "partial" / _task(pair, ends, settings, path)
-        folders.append(folder)
-        if (folder / "record.json").is_file():
+        folder = waiting.part(_task(pair, ends, settings, path))
+        if waiting.is_done(folder):
             progress.say(f"{_named(pair)}: already measured, resumed")
             continue
         progress.say(f"pair {number} of {len(pairs)}, {_named(pair)}")
-        _measure_pair(measuring, pair, ends, folder, progress)
-    record = {
-        "settings": asdict(settings),
-        "path": asdict(path),
-        "measured": _joined(folders, output),
-        "environment": environment(device),
-        **watch.cost(),
-    }
-    write_record(record, output / "record.json")
-    shutil.rmtree(output / "partial", ignore_errors=True)
-    return record
+        waiting.keep(folder, *_measured(measuring, pair, ends, folder, progress))
+    record = {"settings": asdict(settings), "path": asdict(path), "environment": environment(device), **watch.cost()}
+    return waiting.publish(record, _joined)
 
 
 def _named(pair: Pair) -> str:
     return f"{pair.name}: {pair.first.path} and {pair.second.path}"
 
 
-def _measure_pair(
+def _measured(
     measuring: "_Measuring", pair: Pair, ends: Sequence[Solution], folder: Path, progress: Progress
-) -> None:
-    """Writes the tables and the record of one pair into its folder, the record last."""
+) -> tuple[dict[str, pandas.DataFrame], dict[str, Any]]:
+    """The tables and the record of one pair; `folder` keeps the state of its search."""
     watch, left_out = Stopwatch(), _left_out(ends)
     tables = {name: pandas.DataFrame() for name in TABLES}
     if left_out:
@@ -110,19 +98,14 @@ def _measure_pair(
             tables = measuring.tables(pair, *ends, folder / "search.safetensors")
         except (InputError, NotFiniteError) as error:
             raise type(error)(f"{_named(pair)}: {error}") from error
-    for name, table in tables.items():
-        write_table(table, folder / f"{name}.parquet")
     names = {"pair": pair.name, "first": pair.first.path, "second": pair.second.path}
-    write_record({**names, "left_out": left_out, "seconds": watch.seconds()}, folder / "record.json")
+    return tables, {**names, "left_out": left_out, "seconds": watch.seconds()}
 
 
-def _joined(folders: Sequence[Path], output: Path) -> list[dict]:
-    """Writes the tables of all pairs as one each; their records."""
-    for name in TABLES:
-        frames = [read_table(folder / f"{name}.parquet") for folder in folders]
-        full = [frame for frame in frames if len(frame)] or [pandas.DataFrame(columns=COLUMNS[name])]
-        write_table(pandas.concat(full, ignore_index=True), output / f"{name}.parquet")
-    return [read_record(folder / "record.json") for folder in folders]
+def _joined(name: str, frames: list[pandas.DataFrame]) -> pandas.DataFrame:
+    """The tables of all pairs as one, with its columns where every pair was left out."""
+    full = [frame for frame in frames if len(frame)] or [pandas.DataFrame(columns=COLUMNS[name])]
+    return pandas.concat(full, ignore_index=True)
 
 
 def _left_out(ends: Sequence[Solution]) -> str | None:
@@ -131,19 +114,17 @@ def _left_out(ends: Sequence[Solution]) -> str | None:
     return "; ".join(reasons) or None
 
 
-def _task(pair: Pair, ends: Sequence[Solution], settings: BasinSettings, path: PathSettings) -> str:
-    """What a pair's tables depend on, as the name of a folder: what another task left has another one."""
+def _task(pair: Pair, ends: Sequence[Solution], settings: BasinSettings, path: PathSettings) -> dict[str, Any]:
+    """What a pair's tables depend on."""
     tensors = [tensor for end in ends for tensor in end.weights.values()]
     data = [t for end in ends for part in (end.train, end.test) for t in (part.inputs, part.targets)]
-    task = {
+    return {
         "pair": [pair.name, pair.first.path, pair.second.path],
         "diverged": [end.diverged_at for end in ends],
         "tensors": tensors_digest([*tensors, *data]),
         "settings": asdict(settings),
         "path": asdict(path),
-        "code": code_digest(),
     }
-    return hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:32]
 
 
 _KEYS = [name for name in IDENTITY if name not in ("trainer", "seed")]

@@ -1,8 +1,5 @@
 """Exact spectra along followed trainings, from trajectories to tables on disk, resuming after a kill."""
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,16 +11,16 @@ import torch
 from hessketch.checkpoints import Architecture
 from hessketch.curvature.job import tensors_digest
 from hessketch.data.examples import Examples
+from hessketch.data.followed_runs import Followed
 from hessketch.described import described, require_allowed
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.landscape.exact_spectra import exact_spectra, require_exact, spectra_tables
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
-from hessketch.provenance import Stopwatch, code_digest, environment
-from hessketch.records import read_record, read_table, write_record, write_table
+from hessketch.provenance import Stopwatch, environment
 from hessketch.runs import Run
 from hessketch.trainers import Trainer
-from hessketch.trajectories import Checkpoint
+from hessketch.waiting_tables import WaitingTables
 
 TABLES = ("spectra", "alignments")
 
@@ -42,17 +39,6 @@ class SpectraSettings:
             "max_parameters": (self.max_parameters >= 1, "a whole number of at least 1"),
         }
         require_allowed(self, rules)
-
-
-@dataclass(frozen=True)
-class Followed:
-    """One trained run with what it was trained on."""
-
-    run: Run
-    architecture: Architecture
-    checkpoints: Sequence[Checkpoint]
-    finished: bool  # not diverged
-    train: Examples
 
 
 def spectra_of_runs(
@@ -77,15 +63,15 @@ def spectra_of_runs(
     progress, watch = progress or Progress("exact spectra"), Stopwatch()
     for run in runs:
         _require_measurable(followed(run), settings, device, memory)
-    folders: list[Path] = []
+    waiting = WaitingTables(output, TABLES)
     for number, run in enumerate(runs, start=1):
         one = followed(run)
         train = one.train.to(device)
         data = tensors_digest([one.train.inputs, one.train.targets])
         for place, (facts, state) in enumerate(one.checkpoints, start=1):
-            folders.append(output / "partial" / _task(one, facts, state, data, settings))
+            folder = waiting.part(_task(one, facts, state, data, settings))
             where = f"{run.path}, step {facts['step']}"
-            if (folders[-1] / "record.json").is_file():
+            if waiting.is_done(folder):
                 progress.say(f"{where}: already measured, resumed")
                 continue
             progress.say(f"run {number} of {len(runs)}, checkpoint {place} of {len(one.checkpoints)}: {where}")
@@ -98,23 +84,9 @@ def spectra_of_runs(
                 # InputError too: weights beyond all measure give products that are not symmetric.
                 progress.say(f"{where}: left out ({error})")
                 tables, left_out = _nothing(one, facts), str(error)
-            for name, table in tables.items():
-                write_table(table, folders[-1] / f"{name}.parquet")
             record = {"run": run.path, "step": facts["step"], "seconds": clock.seconds(), "left_out": left_out}
-            write_record(record, folders[-1] / "record.json")
-    for name in TABLES:
-        frames = [read_table(folder / f"{name}.parquet") for folder in folders]
-        full = [frame for frame in frames if len(frame)] or frames[:1]
-        write_table(pandas.concat(full, ignore_index=True), output / f"{name}.parquet")
-    record = {
-        "settings": asdict(settings),
-        "measured": [read_record(folder / "record.json") for folder in folders],
-        "environment": environment(device),
-        **watch.cost(),
-    }
-    write_record(record, output / "record.json")
-    shutil.rmtree(output / "partial", ignore_errors=True)
-    return record
+            waiting.keep(folder, tables, record)
+    return waiting.publish({"settings": asdict(settings), "environment": environment(device), **watch.cost()})
 
 
 def parameters_of(architecture: Architecture) -> int:
@@ -135,18 +107,16 @@ def _require_measurable(one: Followed, settings: SpectraSettings, device: torch.
         raise InputError(f"{one.run.path}: {top} leading eigenvectors asked of {p} parameters; allowed: 1 to {p}")
 
 
-def _task(one: Followed, facts: dict, state: dict, data: str, settings: SpectraSettings) -> str:
-    """What a checkpoint's tables depend on, as the name of a folder: what another task left has another one."""
-    task = {
+def _task(one: Followed, facts: dict, state: dict, data: str, settings: SpectraSettings) -> dict[str, Any]:
+    """What a checkpoint's tables depend on."""
+    return {
         "run": one.run.path,
         "facts": dict(facts),
         "tensors": tensors_digest(list(state.values())),
         "data": data,
         "settings": asdict(settings),
         "finished": one.finished,
-        "code": code_digest(),
     }
-    return hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def point_columns(one: Followed, facts: dict[str, Any], parameters: int) -> dict[str, Any]:

@@ -10,13 +10,15 @@ import pandas
 import pytest
 import torch
 
+from hessketch import waiting_tables
+from hessketch.data.followed_runs import Followed
 from hessketch.data.of_run import examples_of_run
 from hessketch.data.prepared import prepare_dataset
 from hessketch.dynamics import job
 from hessketch.dynamics.eigenspaces import OPERATORS, eigenspaces
 from hessketch.dynamics.generalization_bound import BOUNDS, generalization_bounds
 from hessketch.dynamics.generalization_bound import SIGMAS as SIGMAS_OF_THE_PACKAGE
-from hessketch.dynamics.job import TABLES, DynamicsSettings, Followed, measure_runs
+from hessketch.dynamics.job import TABLES, DynamicsSettings, measure_runs
 from hessketch.dynamics.loss_change import LOSS_CHANGES, loss_changes
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.networks.registry import network_of
@@ -283,7 +285,7 @@ def test_a_killed_job_goes_on_with_the_run_that_was_not_finished(trainings, tmp_
 
 
 def test_a_kill_between_the_tables_of_a_run_counts_it_as_unfinished(trainings, tmp_path, monkeypatch):
-    write, written = job.write_table, []
+    write, written = waiting_tables.write_table, []
 
     def die(table, path):
         written.append(path)
@@ -291,10 +293,10 @@ def test_a_kill_between_the_tables_of_a_run_counts_it_as_unfinished(trainings, t
             raise Killed
         write(table, path)
 
-    monkeypatch.setattr(job, "write_table", die)
+    monkeypatch.setattr(waiting_tables, "write_table", die)
     with pytest.raises(Killed):
         measure(trainings, [RUN], tmp_path / "killed")
-    monkeypatch.setattr(job, "write_table", write)
+    monkeypatch.setattr(waiting_tables, "write_table", write)
     measure(trainings, [RUN], tmp_path / "killed")
     measure(trainings, [RUN], tmp_path / "whole")
     assert_same(read(tmp_path / "killed"), read(tmp_path / "whole"))
@@ -325,7 +327,8 @@ def test_other_weights_of_the_same_run_are_another_task(trainings):
     moved = {name: tensor + 1e-3 for name, tensor in state.items()}
     other = replace(one, checkpoints=[one.checkpoints[0], (facts, moved), one.checkpoints[2]])
     tasks = [job._task(f, SETTINGS, SIGMAS, True) for f in (one, other, replace(one, finished=False))]
-    assert len(set(tasks)) == 3 and tasks[0] == job._task(trainings.followed(RUN), SETTINGS, SIGMAS, True)
+    assert tasks[0] not in tasks[1:] and tasks[1] != tasks[2]
+    assert tasks[0] == job._task(trainings.followed(RUN), SETTINGS, SIGMAS, True)
 
 
 def test_large_networks_go_through_products_to_the_same_eigenvalues(measured, trainings, tmp_path):

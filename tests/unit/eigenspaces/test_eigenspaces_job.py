@@ -337,7 +337,8 @@ def test_other_weights_examples_or_settings_are_another_task(trainings):
         replace(subject, train=replace(subject.train, inputs=subject.train.inputs + 1)),
     ]
     tasks = [_task(each, SETTINGS) for each in changed] + [_task(subject, replace(SETTINGS, pairs=11))]
-    assert len(set(tasks)) == len(tasks) and tasks[0] == _task(trainings.subject(RUN), SETTINGS)
+    assert not any(task in tasks[:place] for place, task in enumerate(tasks))
+    assert tasks[0] == _task(trainings.subject(RUN), SETTINGS)
 
 
 def test_more_pairs_or_measurements_than_parameters_are_named_for_all_runs_before_anything_is_measured(

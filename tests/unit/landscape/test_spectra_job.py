@@ -11,10 +11,11 @@ import torch
 
 from hessketch.checkpoints import Architecture
 from hessketch.data.examples import Examples
+from hessketch.data.followed_runs import Followed
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.landscape import spectra_job
 from hessketch.landscape.exact_spectra import OPERATORS, exact_spectra, spectra_tables
-from hessketch.landscape.spectra_job import TABLES, Followed, SpectraSettings, parameters_of, spectra_of_runs
+from hessketch.landscape.spectra_job import TABLES, SpectraSettings, parameters_of, spectra_of_runs
 from hessketch.networks.registry import network_of
 from hessketch.records import read_record, read_table, write_record
 from hessketch.runs import IDENTITY, Run
@@ -44,7 +45,7 @@ def followed(run: Run, finished: bool = True, broken: bool = False) -> Followed:
     generator = torch.Generator().manual_seed(run.seed)
     train = Examples(torch.randn(30, 1, 4, 4, generator=generator), torch.arange(30) % 10, 10)
     checkpoints = [checkpoint(0, run.seed), checkpoint(5, run.seed + 10, broken)]
-    return Followed(run, ARCHITECTURE, checkpoints, finished, train)
+    return Followed(run, ARCHITECTURE, checkpoints, finished, train, test=train)
 
 
 def measure(runs, output, settings=None, of=followed, **options):
@@ -178,7 +179,7 @@ def test_a_run_without_weights_and_bad_settings_are_refused(tmp_path):
 
 
 def test_the_script_measures_the_trajectories_that_it_is_given(tmp_path, monkeypatch):
-    from hessketch.data import of_run, prepared
+    from hessketch.data import followed_runs, prepared
 
     run = replace(RUN, examples_per_class=3)
     one = followed(run)
@@ -186,7 +187,7 @@ def test_the_script_measures_the_trajectories_that_it_is_given(tmp_path, monkeyp
     write_trajectory(folder / "trajectory.safetensors", one.architecture, one.checkpoints)
     write_record({"status": "finished"}, folder / "record.json")
     monkeypatch.setattr(prepared, "read_prepared", lambda path: path)
-    monkeypatch.setattr(of_run, "examples_of_run", lambda run, data, split, per_class: one.train)
+    monkeypatch.setattr(followed_runs, "examples_of_run", lambda run, data, split, per_class: one.train)
     script = str(Path(__file__).parents[3] / "workflow/scripts/exact_spectra.py")
     words = ["--trajectories", tmp_path / "trajectories", "--data", "x", "--output", tmp_path / "out", "--top", "2"]
     names = runpy.run_path(script)
