@@ -94,7 +94,7 @@ class Project:
 def finished(tmp_path_factory) -> tuple[Project, str]:
     """A project whose tiny profile has run to the end, and what Snakemake said."""
     project = Project(tmp_path_factory.mktemp("finished"))
-    project.configure()
+    project.configure(outlier_hierarchy={"examples_per_class": [6]})
     done = project.snakemake()
     assert done.returncode == 0, done.stdout[-6000:]
     return project, done.stdout

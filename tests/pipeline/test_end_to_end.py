@@ -21,9 +21,24 @@ def test_every_figure_and_table_of_the_study_is_there(finished):
     assert {"density.parquet", "outliers.parquet", "tails.parquet", "table1.csv", "notebook.html"} <= tables
 
 
+def test_the_hierarchy_of_the_outliers_is_that_of_the_sizes_asked_for(finished):
+    project, _ = finished
+    folder = project.folder / "figures/tiny/outlier_hierarchy/digits-vgg11-batch-w0.015625-n6"
+    names = {"hierarchy", "attribution", "embedding"}
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("pdf", "png")}
+    study = project.folder / "results/tiny/outlier_hierarchy"
+    assert (study / "notebook.html").stat().st_size > 100_000
+    parts = read_table(study / "parts.parquet")
+    assert set(parts["part"]) == {"G", "G0", "G1", "G2", "G1+2", "G3"} and set(parts["examples_per_class"]) == {6}
+    spectrum = read_table(project.folder / f"results/tiny/spectra/{CELL}/train/eigenvalues.parquet")
+    of_ggn = spectrum[spectrum["operator"] == "ggn"].sort_values("rank")["eigenvalue"].to_numpy()
+    largest = parts[parts["part"] == "G"].sort_values("rank")["eigenvalue"].to_numpy()
+    assert np.allclose(of_ggn, largest[: len(of_ggn)], rtol=2e-3)
+
+
 def test_the_banner_names_profile_jobs_by_stage_and_device(finished):
     _, said = finished
-    assert re.search(r"profile tiny: 1 data set, 4 trainings, 2 selections, 4 spectra", said)
+    assert re.search(r"profile tiny: 1 data set, 4 trainings, 2 selections, 4 spectra, 1 decomposition by class,", said)
     assert "device: CPU" in said
 
 

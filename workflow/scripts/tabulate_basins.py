@@ -10,10 +10,10 @@ TABLES = ("paths", "barriers")
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
     from hessketch.records import read_record, write_table
-    from hessketch.studies.basins import barrier_summary, best_places, read_pairs
-    from hessketch.studies.raw_tables import joined, runs_table
+    from hessketch.studies.basins import COLUMNS, KEYS, barrier_summary, best_places
+    from hessketch.studies.raw_tables import joined, read_raw, runs_table
 
-    tables = {name: joined(read_pairs(getattr(arguments, name), name)) for name in TABLES}
+    tables = {name: joined(read_raw(getattr(arguments, name), name, COLUMNS[name], KEYS)) for name in TABLES}
     tables |= {
         "runs": runs_table(read_record(path) for path in arguments.records),
         "barrier_summary": barrier_summary(tables["barriers"]),

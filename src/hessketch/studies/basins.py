@@ -6,14 +6,10 @@ training loss along a path above the straight line between the losses at its end
 """
 
 import math
-from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hessketch.errors import InputError
-from hessketch.records import read_table
 from hessketch.runs import IDENTITY
 from hessketch.studies.spectra import select, with_network_labels
 
@@ -22,6 +18,8 @@ COLUMNS = {
     "barriers": ("pair", "path", "barrier", "distance", "length"),
 }
 """What the jobs measure, and what tells each table from the others."""
+KEYS = tuple(name for name in IDENTITY if name != "trainer")
+"""Of rows of two runs each, which name no single trainer."""
 PAIRS = ("continued", "same_start", "other_start")
 PATHS = ("line", "found")
 LOW = 0.05
@@ -31,24 +29,6 @@ _SETTING = [*(name for name in IDENTITY if name not in ("trainer", "seed")), "fi
 _SUMMARISED = (
     "barrier", "test_barrier", "highest_loss", "distance", "length", "move_in_top", "move_chance",
 )  # fmt: skip
-
-
-def read_pairs(paths: Iterable[str | Path], table: str) -> list[pd.DataFrame]:
-    """One of COLUMNS of many jobs. As `raw_tables.read_raw`, for rows of two runs each, which name no single trainer.
-
-    Raises InputError, naming the file, for one that is missing, damaged or another table.
-    """
-    frames = []
-    for path in paths:
-        frame = read_table(path)
-        missing = [name for name in COLUMNS[table] if name not in frame]
-        if missing:
-            raise InputError(
-                f"{path}: column {missing[0]!r} is missing, which the table {table} has; it has {list(frame)}; give "
-                f"{table}.parquet of a job"
-            )
-        frames.append(frame)
-    return frames
 
 
 def with_low(barriers: pd.DataFrame) -> pd.DataFrame:

@@ -36,14 +36,6 @@ POINT = (*SETTING, "kind", "time", "split", "method", "mask", "k", "p")
 _SERIES = tuple(column for column in POINT if column != "time")
 
 
-def networks(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """The (data set, network label) pairs of a raw table, as they come."""
-    if frame.empty:
-        return []
-    pairs = with_network_labels(frame)[["dataset", "network"]].drop_duplicates()
-    return list(pairs.itertuples(index=False, name=None))
-
-
 def trained_by(frame: pd.DataFrame, federated: bool) -> pd.DataFrame:
     """Rows of the runs by federated trainers, or of those by SGD."""
     return frame[[Trainer.parse(label).federated == federated for label in frame["trainer"]]]

@@ -43,8 +43,12 @@ def _batch_size(record: Mapping[str, Any]) -> int:
     return record["n"] if size == FULL_BATCH else min(size, record["n"])
 
 
-def read_raw(paths: Iterable[str | Path], table: str, own: Sequence[str]) -> list[pd.DataFrame]:
+def read_raw(
+    paths: Iterable[str | Path], table: str, own: Sequence[str], keys: Sequence[str] = IDENTITY
+) -> list[pd.DataFrame]:
     """One raw table of many jobs, for `joined`; `own` are the columns that tell it from the study's others.
+
+    `keys` are the columns that each table of the study has: of rows of one run its identity.
 
     Raises InputError, naming the file, for one that is missing, damaged, given twice or another table. Of a table
     without rows, as of runs that all diverged, nothing is asked.
@@ -52,7 +56,7 @@ def read_raw(paths: Iterable[str | Path], table: str, own: Sequence[str]) -> lis
     frames: dict[Path, pd.DataFrame] = {}
     for path in map(Path, paths):
         frame = read_table(path)
-        missing = [name for name in (*IDENTITY, *own) if name not in frame]
+        missing = [name for name in (*keys, *own) if name not in frame]
         if len(frame) and missing:
             raise InputError(
                 f"{path}: column {missing[0]!r} is missing, which the table {table} has; it has {list(frame)}; give "

@@ -40,12 +40,6 @@ CHANGE = 0.1
 """Relative change of an eigenvalue that counts as a rise or a fall."""
 
 
-def networks(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """The (data set, network label) pairs of a table whose rows name their networks by the registry, as they come."""
-    pairs = with_network_labels(frame)[["dataset", "network"]].drop_duplicates()
-    return list(pairs.itertuples(index=False, name=None))
-
-
 def of_network(frame: pd.DataFrame, dataset: str, network: str) -> pd.DataFrame:
     """Rows of one of `networks` at its base loss and training-set size, its label in the column `network`.
 

@@ -110,3 +110,11 @@ def nearest_size(sizes: Iterable[int], wanted: int) -> int:
     if not candidates or wanted <= 0 or candidates[-1] <= 0:
         raise InputError(f"nearest of {candidates} to {wanted}: give at least one size; all must be positive")
     return min(candidates, key=lambda size: abs(math.log(size / wanted)))
+
+
+def networks(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """The (data set, network label) pairs of a table whose rows name their networks by the registry, as they come."""
+    if frame.empty:
+        return []
+    pairs = with_network_labels(frame)[["dataset", "network"]].drop_duplicates()
+    return list(pairs.itertuples(index=False, name=None))

@@ -92,13 +92,13 @@ def follow_runs(
 def _saying_where_it_goes_on(
     progress: Progress, run: Run, report: Callable[[int, int], None]
 ) -> Callable[[int, int], None]:
-    """`report`, whose first call also says from which step a training is continued: the first is 1 of a new one."""
+    """`report`, whose first call also says from which step a training is continued; of a new one that is 0."""
     begun = False
 
     def report_steps(done: int, total: int) -> None:
         nonlocal begun
-        if not begun and done > 1:
-            progress.say(f"{run.path}: continuing from step {done - 1}")
+        if not begun and done:
+            progress.say(f"{run.path}: continuing from step {done}")
         begun = True
         report(done, total)
 

@@ -146,6 +146,8 @@ def follow(
 
     if not history:
         evaluate(0)
+    if progress is not None:
+        progress(resumed_from, settings.steps)
     last_saved = time.monotonic()
     pending: list[Tensor] = []
     last_finite = _copy(model)

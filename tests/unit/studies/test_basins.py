@@ -11,7 +11,8 @@ from synthetic_basins import BARRIERS, CELL, barrier_row, path_rows, record, stu
 
 from hessketch.errors import InputError
 from hessketch.records import read_table, write_record, write_table
-from hessketch.studies.basins import COLUMNS, LOW, barrier_summary, best_places, of_network, read_pairs, with_low
+from hessketch.studies.basins import COLUMNS, KEYS, LOW, barrier_summary, best_places, of_network, with_low
+from hessketch.studies.raw_tables import read_raw
 
 SCRIPT = Path(__file__).parents[3] / "workflow/scripts/tabulate_basins.py"
 
@@ -86,9 +87,9 @@ def test_rows_are_of_one_data_set_and_network_label(raw):
 def test_a_raw_table_is_read_as_itself_and_refused_as_another(raw, tmp_path):
     for name, table in raw.items():
         write_table(table, tmp_path / f"{name}.parquet")
-        assert len(read_pairs([tmp_path / f"{name}.parquet"] * 2, name)) == 2
+        assert len(read_raw([tmp_path / f"{name}.parquet"], name, COLUMNS[name], KEYS)) == 1
     with pytest.raises(InputError, match=r"paths\.parquet: column 'barrier' is missing, which the table barriers has"):
-        read_pairs([tmp_path / "paths.parquet"], "barriers")
+        read_raw([tmp_path / "paths.parquet"], "barriers", COLUMNS["barriers"], KEYS)
 
 
 def test_the_script_writes_every_table_from_those_of_the_jobs(tmp_path):

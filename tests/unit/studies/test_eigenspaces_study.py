@@ -34,7 +34,6 @@ from hessketch.studies.eigenspaces import (
     first_method,
     largest_common_k,
     nearest_k,
-    networks,
     of_network,
     overlap_summary,
     seed_means,
@@ -50,7 +49,7 @@ from hessketch.studies.eigenspaces_comparisons import (
     width_summary,
 )
 from hessketch.studies.raw_tables import read_raw, runs_table
-from hessketch.studies.spectra import select
+from hessketch.studies.spectra import networks, select
 
 SCRIPT = Path(__file__).parents[3] / "workflow/scripts/tabulate_eigenspaces.py"
 NOTHING = pd.DataFrame([point()]).iloc[:0]  # as a job writes it where all runs diverged

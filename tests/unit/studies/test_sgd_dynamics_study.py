@@ -36,13 +36,13 @@ from hessketch.studies.sgd_dynamics import (
     courses,
     departure,
     landmarks,
-    networks,
     noisy_error,
     of_network,
     rank_correlation,
     sweeps,
 )
 from hessketch.studies.sgd_dynamics_coverage import coverage, with_checks
+from hessketch.studies.spectra import networks
 
 SCRIPT = Path(__file__).parents[3] / "workflow/scripts/tabulate_sgd_dynamics.py"
 

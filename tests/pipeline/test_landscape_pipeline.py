@@ -1,0 +1,180 @@
+"""The studies of eigenspaces, over-parametrized networks and basins in the real Snakefile, on tiny profiles."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from conftest import FEDERATION, Project
+
+from hessketch.records import read_record, read_table
+
+TANH = {"name": "mlp_tanh", "norm": "none", "width": 0.15}
+MLP = {"name": "mlp", "norm": "none", "width": 0.02}
+SECTIONS = {
+    "eigenspaces": {
+        "datasets": {
+            "digits-8x8-raw": {
+                "examples_per_class": 6,
+                "test_examples_per_class": 3,
+                "hessian_examples_per_class": 3,
+                "learning_rate": 0.3,
+                "networks": [TANH, {**TANH, "width": 0.25}],
+            }
+        },
+        "seeds": [0],
+        "batch_size": 20,
+        "steps": 60,
+        "checkpoint_steps": [0, 60],
+        "stability_steps": [0, 20, 60],
+        "splits": ["train"],
+        "pairs": 0.08,
+        "probes": 4,
+        "trainers": ["count_sketch-x2.5"],
+        "metric_study": {"dimensions": [16, 32], "ratios": [0.5, 0.25], "samples": 4},
+    },
+    "over_parametrized": {
+        "datasets": {
+            "digits-8x8": {
+                "examples_per_class": 4,
+                "test_examples_per_class": 3,
+                "learning_rate": 0.1,
+                "networks": [MLP, {**MLP, "width": 0.01}],
+            },
+            **{
+                f"clusters-k{k}-d10-s4": {"examples_per_class": 6, "learning_rate": 0.1, "networks": [MLP]}
+                for k in (2, 4)
+            },
+        },
+        "seeds": [0],
+        "batch_size": 10,
+        "steps": 100,
+        "checkpoint_steps": [0, 100],
+    },
+    "basins": {
+        "datasets": {
+            "digits-8x8": {
+                "examples_per_class": 10,
+                "test_examples_per_class": 3,
+                "learning_rate": 0.1,
+                "networks": [MLP],
+            }
+        },
+        "seeds": [0, 1],
+        "large_batch": "all",
+        "small_batch": 10,
+        "steps": 60,
+        "switch_step": 30,
+        "path_steps": 60,
+        "points": 4,
+    },
+    "federation": {
+        **FEDERATION,
+        "networks": [MLP],
+        "seeds": [0],
+        "methods": ["count_sketch"],
+        "learning_rates": [0.0001],
+        "rounds": 2,
+        "checkpoint_rounds": [1, 2],
+        "checkpoint_losses": [],
+        "spectra_of": [],
+    },
+}
+STUDIES = ("eigenspaces", "over_parametrized", "basins")
+FIGURES = {
+    "eigenspaces": {
+        "digits-8x8-raw-mlp_tanh-none-w0.15": {
+            "overlap_over_steps", "overlap_at_k", "overlap_against_k", "times_chance", "masks", "metrics_over_steps",
+            "layers", "sketch_quality", "stability",
+        },
+        "digits-8x8-raw": {"runtimes", "width"},
+        "digits-mlp-none-w0.02": {"federated"},
+        "metrics": {"metric_study"},
+    },
+    "over_parametrized": {
+        "digits-8x8-mlp-none-w0.02": {"spectrum_before_after", "training", "output_gradients"},
+        "digits-8x8": {"width", "width_counts"},
+        "clusters-k2-d10-s4-mlp-none-w0.02": {"spectrum_before_after", "training", "output_gradients", "data"},
+    },
+    "basins": {"digits-8x8-mlp-none-w0.02": {"line", "path", "barriers"}},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory) -> Project:
+    """A project in which the three studies have been made."""
+    project = Project(tmp_path_factory.mktemp("landscape"))
+    project.configure(**deepcopy(SECTIONS))
+    done = project.snakemake(*STUDIES)
+    assert done.returncode == 0, done.stdout[-6000:]
+    project.said = done.stdout
+    return project
+
+
+def table(project, study, name):
+    return read_table(project.folder / f"results/tiny/{study}/{name}.parquet")
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_figure_shows_something_and_the_notebook_ran(studied, study):
+    for folder, names in FIGURES[study].items():
+        found = {path.name for path in (studied.folder / f"figures/tiny/{study}/{folder}").iterdir()}
+        assert found == {f"{name}.{kind}" for name in names for kind in ("pdf", "png")}
+    assert {path.name for path in (studied.folder / f"figures/tiny/{study}").iterdir()} == set(FIGURES[study])
+    logs = list((studied.folder / f"logs/tiny/{study}_figure").rglob("*.log"))
+    assert len(logs) == sum(map(len, FIGURES[study].values()))
+    assert not [log for log in logs if "nothing to draw" in log.read_text()]
+    assert (studied.folder / f"results/tiny/{study}/notebook.html").stat().st_size > 100_000
+
+
+def test_the_banner_counts_the_stages_and_a_second_call_finds_nothing_to_do(studied):
+    stages = (
+        "profile tiny: 6 data sets, 1 group of federated trainings, 7 followed trainings, 1 comparison of metrics, "
+        "3 eigenspaces along trainings, 4 exact spectra along trainings, 1 search for paths, 3 tables, 23 figures, "
+        "3 notebooks"
+    )
+    assert stages in studied.said
+    assert "Nothing to be done" in studied.snakemake(*STUDIES).stdout
+
+
+def test_overlaps_are_measured_exactly_and_sketched_and_along_federated_rounds(studied):
+    overlaps = table(studied, "eigenspaces", "overlaps")
+    followed, federated = (overlaps[overlaps["kind"] == kind] for kind in ("step", "round"))
+    assert set(followed["time"]) == {0, 60} and set(followed["method"]) == {"exact", "sketched"}
+    assert set(federated["time"]) == {1, 2} and set(federated["trainer"]) == {"count_sketch-x2.5"}
+    assert followed["p"].nunique() == 2 and set(overlaps["mask"]) == {"magnitude", "magnitude_by_layer", "best"}
+    assert overlaps["overlap"].between(0, 1).all() and np.allclose(overlaps["chance"], overlaps["k"] / overlaps["p"])
+    dead = followed["p"] - followed["live"]
+    assert (dead > 0).all()  # the corners of digits are always black, and these data are not normalised
+    quality = table(studied, "eigenspaces", "quality")
+    assert quality.loc[quality["method"] == "exact", "residual_squared"].gt(0).all()
+
+
+def test_every_eigenvalue_of_every_network_and_step_is_counted(studied):
+    counts = table(studied, "over_parametrized", "counts")
+    assert set(counts["operator"]) == {"hessian", "ggn", "output_gradients"} and set(counts["time"]) == {0, 100}
+    assert counts["near_zero"].between(0, counts["p"]).all()
+    spectra = table(studied, "over_parametrized", "spectra")
+    sizes = spectra.groupby(["dataset", "width", "operator", "time"]).agg(n=("rank", "size"), p=("p", "first"))
+    assert (sizes["n"] == sizes["p"]).all() and len(sizes) == 4 * 3 * 2
+
+
+def test_pairs_of_solutions_are_joined_by_lines_and_paths(studied):
+    barriers = table(studied, "basins", "barriers")
+    assert len(barriers) == 3 * 2 * 2 and set(barriers["pair"]) == {"continued", "same_start", "other_start"}
+    assert set(barriers["second_trainer"]) == {"sgd-b10", "sgd-full-b10"}
+    ends = barriers[[column for column in barriers if column.startswith(("first_train", "second_train"))]]
+    assert ends.notna().all(axis=None)
+    record = read_record(studied.folder / "results/tiny/basins/measured/digits-8x8/mlp-none-w0.02/record.json")
+    assert [part["left_out"] for part in record["measured"]] == [None] * 6
+
+
+def test_more_eigenpairs_than_parameters_stop_before_the_first_job(project):
+    sections = deepcopy(SECTIONS)
+    sections["eigenspaces"]["pairs"] = 5000
+    sections["over_parametrized"]["max_parameters"] = 100
+    project.configure(**sections)
+    done = project.snakemake(*STUDIES)
+    assert done.returncode != 0
+    assert "eigenspaces.pairs: 5000 eigenpairs asked for, mlp_tanh of width 0.15 on digits-8x8-raw has" in done.stdout
+    assert "over_parametrized.datasets.digits-8x8.networks: mlp of width 0.02 on digits-8x8 has 415 par" in done.stdout
+    assert not project.made()
