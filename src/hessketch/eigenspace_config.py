@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from hessketch.config_data import dataset_problems, has_batch_norm, network_problems
+from hessketch.config_data import dataset_problems, network_problems
 from hessketch.config_runs import (
     batch_problems,
     beyond,
@@ -27,6 +27,15 @@ from hessketch.trainers import Trainer
 EIGENSPACES = "eigenspaces"
 
 
+_OF_DATASET = ("batch_size", "steps", "checkpoint_steps", "stability_steps", "pairs")
+
+
+def with_dataset(section: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """The section with what one of its data sets says in its place."""
+    own = as_mapping(as_mapping(section.get("datasets")).get(dataset))
+    return {**section, **{key: own[key] for key in _OF_DATASET if key in own}}
+
+
 def eigenspace_runs_of(config: Mapping[str, Any]) -> list[Run]:
     """Every run of a filled config's section `eigenspaces`: data set, network and seed; none without it."""
     section = config.get(EIGENSPACES)
@@ -35,7 +44,7 @@ def eigenspace_runs_of(config: Mapping[str, Any]) -> list[Run]:
     return [
         sgd_run(
             network,
-            Trainer("sgd", batch_size=steps_of_sgd(section["batch_size"])),
+            Trainer("sgd", batch_size=steps_of_sgd(with_dataset(section, dataset)["batch_size"])),
             dataset=dataset,
             label_noise=0,
             examples_per_class=settings["examples_per_class"],
@@ -58,28 +67,43 @@ def eigenspace_problems(config: Mapping[str, Any]) -> Iterator[str]:
     if config.get(EIGENSPACES) is None:
         return
     section, federation = as_mapping(config[EIGENSPACES]), as_mapping(config.get("federation"))
-    for key in ("checkpoint_steps", "stability_steps"):
-        yield from beyond(f"{EIGENSPACES}.{key}", section.get(key), section.get("steps"), "steps")
+    yield from _step_problems(EIGENSPACES, section)
+    yield from _sketch_problems(EIGENSPACES, section)
     for name, settings in as_mapping(section.get("datasets")).items():
         yield from _dataset_problems(section, str(name), as_mapping(settings))
-    pairs, measurements = section.get("pairs"), section.get("measurements")
-    if is_whole(pairs) and is_whole(measurements) and 0 < measurements < pairs:
-        yield (
-            f"{EIGENSPACES}.measurements: {measurements} given for {pairs} pairs; allowed: at least as many as pairs, "
-            "or 0 for twice the pairs and 10 more"
-        )
     yield from federated_problems(f"{EIGENSPACES}.trainers", section.get("trainers"), federation)
 
 
+def _step_problems(where: str, section: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("checkpoint_steps", "stability_steps"):
+        yield from beyond(f"{where}.{key}", section.get(key), section.get("steps"), "steps")
+
+
+def _sketch_problems(where: str, section: Mapping[str, Any]) -> Iterator[str]:
+    pairs, measurements = section.get("pairs"), section.get("measurements")
+    if not (is_whole(pairs) and is_whole(measurements) and measurements > 0):
+        return
+    each = 2 if section.get("sketch_method") == "paper" else 1
+    if measurements < each * pairs:
+        yield (
+            f"{where}.pairs: {pairs} given with {measurements} measurements; allowed by sketch_method "
+            f"{section.get('sketch_method')}: at most {measurements // each}; or more measurements (0: twice the "
+            "pairs and 10 more)"
+        )
+
+
 def _dataset_problems(section: Mapping[str, Any], name: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    where = f"{EIGENSPACES}.datasets.{name}"
+    where, given = f"{EIGENSPACES}.datasets.{name}", with_dataset(section, name)
     networks = [as_mapping(network) for network in as_list(settings.get("networks"))]
     yield from dataset_problems(f"{EIGENSPACES}.datasets", name, settings)
     yield from network_problems(f"{where}.networks", networks, [name])
+    if any(key in settings for key in ("steps", "checkpoint_steps", "stability_steps")):
+        yield from _step_problems(where, given)
+    if "pairs" in settings:
+        yield from _sketch_problems(where, given)
     n = training_examples(name, settings.get("examples_per_class"))
-    yield from batch_problems(f"{EIGENSPACES}.batch_size", [section.get("batch_size")], name, n, networks)
-    if has_batch_norm(networks) and n == 1:
-        yield f"{where}.examples_per_class: one example has no variance; write norm: none"
+    where_batch = f"{where if 'batch_size' in settings else EIGENSPACES}.batch_size"
+    yield from batch_problems(where_batch, [given.get("batch_size")], name, n, networks)
     wanted = settings.get("hessian_examples_per_class")
     for split, key in (("train", "examples_per_class"), ("test", "test_examples_per_class")):
         there = _of_class(name, split, settings.get(key))
@@ -109,7 +133,8 @@ def eigenpair_problems(config: Mapping[str, Any]) -> list[str]:
     for dataset, settings in section["datasets"].items() if section else ():
         for network in settings["networks"]:
             p = count_parameters(dataset, network, section["loss"])
-            lines += _beyond_parameters(section, f"{network['name']} of width {network['width']:g} on {dataset}", p)
+            name = f"{network['name']} of width {network['width']:g} on {dataset}"
+            lines += _beyond_parameters(with_dataset(section, dataset), name, p)
     federation = config.get("federation")
     if section and section["trainers"]:
         for dataset, network, loss in product(federation["datasets"], federation["networks"], federation["losses"]):
@@ -127,13 +152,16 @@ def _beyond_parameters(section: Mapping[str, Any], network: str, p: int) -> Iter
             f"{EIGENSPACES}.pairs: {pairs} eigenpairs asked for, {network} has {p} parameters; allowed: fewer than {p} "
             "(a mask of all of them tells nothing); or a wider network"
         )
-        return
-    sketched = measurements or 2 * count + 10
-    if "sketched" in section["methods"] and sketched > p:
-        most = (p - 10) // 2
+    elif "sketched" in section["methods"] and measurements > p:
         yield (
-            f"{EIGENSPACES}.pairs: {pairs} need {sketched} measurements, {network} has {p} parameters; allowed: at "
-            f"most {most} pairs, or methods: [exact]"
+            f"{EIGENSPACES}.measurements: {measurements} given, {network} has {p} parameters; allowed: at most {p}, or "
+            "0 for twice the pairs and 10 more"
+        )
+    elif "sketched" in section["methods"] and not measurements and 2 * count + 10 > p:
+        instead = f"at most {(p - 10) // 2} pairs, " if p > 12 else ""
+        yield (
+            f"{EIGENSPACES}.pairs: {pairs} need {2 * count + 10} measurements, {network} has {p} parameters; allowed: "
+            f"{instead}fewer measurements, or methods: [exact] (up to exact_up_to, {section['exact_up_to']})"
         )
 
 

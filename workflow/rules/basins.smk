@@ -8,7 +8,8 @@ BASINS_NETWORKS = gathered(TRAJECTORY_RUNS[BASINS], lambda run: f"{run.dataset}/
 
 def basins_flags():
     section = config[BASINS]
-    return flags({"steps": section["path_steps"], **{key: section[key] for key in ("kind", "bends", "points")}})
+    of_path = {"kind": section["path"], "steps": section["path_steps"], "bends": section["bends"]}
+    return flags({**of_path, "points": section["points"]})
 
 
 rule basins_paths:

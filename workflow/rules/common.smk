@@ -24,7 +24,9 @@ try:
     )  # fmt: skip
     from hessketch.config_runs import job_of
     from hessketch.devices import visible_gpus
-    from hessketch.eigenspace_config import EIGENSPACES, eigenpair_problems, eigenspace_trainers_of, kept_steps
+    from hessketch.eigenspace_config import (
+        EIGENSPACES, eigenpair_problems, eigenspace_trainers_of, kept_steps, with_dataset,
+    )  # fmt: skip
     from hessketch.federation_config import federated_runs_of, group_of, reduction_problems, settings_of, spectra_of
     from hessketch.landscape_configs import BASINS, HIERARCHY, OVER_PARAMETRIZED, exact_problems, is_of_hierarchy
     from hessketch.records import damaged_results

@@ -2,7 +2,7 @@
 EIGENSPACES_STUDY = f"{RESULTS}/{EIGENSPACES}"
 EIGENSPACES_RAW = ["overlaps", "layers", "eigenvalues", "quality", "metrics", "stability"]
 EIGENSPACES_SETTINGS = [
-    "splits", "methods", "pairs", "measurements", "sketch_method", "kind", "passes", "probes", "exact_up_to", "ratios",
+    "splits", "methods", "pairs", "measurements", "sketch_method", "passes", "probes", "exact_up_to", "ratios",
 ]  # fmt: skip
 EIGENSPACES_CODE = [
     "eigenspaces", "curvature", "linalg", "networks", "data", "runs", "trainers", "seeds", "checkpoints", "trajectories",
@@ -13,21 +13,29 @@ EIGENSPACES_CODE = [
 EIGENSPACES_GROUPS = [group for group, runs in GROUPS.items() if runs[0].trainer in eigenspace_trainers_of(config)]
 
 
-def eigenspaces_flags(names):
-    return flags({name: config[EIGENSPACES][name] for name in names})
+def eigenspaces_flags(dataset, names):
+    """Settings of the jobs on a data set, which may be one of the federation's that the section does not name."""
+    section = with_dataset(config[EIGENSPACES], dataset)
+    return flags({**{name: section[name] for name in names}, "kind": section["measurement_kind"]})
 
 
-def hessian_size(dataset):
-    """Examples of each class over which the Hessian of a federated network's data is averaged, as many as of others."""
-    sizes = [settings["hessian_examples_per_class"] for settings in config[EIGENSPACES]["datasets"].values()]
-    of_dataset = config[EIGENSPACES]["datasets"].get(dataset)
-    return flags({"hessian_examples_per_class": of_dataset["hessian_examples_per_class"] if of_dataset else sizes[0]})
+def hessian_size(settings, dataset):
+    """Examples of each class over which Hessians are averaged, and those of which the test examples are the first."""
+    own = config[EIGENSPACES]["datasets"]
+    first = next(iter(own.values()))["hessian_examples_per_class"]
+    of_test = settings["test_examples_per_class"]
+    sizes = [size for size in (settings["examples_per_class"], of_test) if size != "all"]
+    of_hessian = own[dataset]["hessian_examples_per_class"] if dataset in own else min([first, *sizes])
+    return flags({"hessian_examples_per_class": of_hessian, "test_examples_per_class": of_test})
 
 
 rule metric_study:
     input:
         script="workflow/scripts/metric_study.py",
-        code=code("eigenspaces/metric_study", "linalg/chance_overlaps", "linalg/coordinate_subspaces", "linalg/grassmannian", "linalg/subspaces", "seeds"),
+        code=code(
+            "eigenspaces/metric_study", "linalg/coordinate_subspaces", "linalg/grassmannian", "linalg/subspaces",
+            "linalg/vectors", "seeds",
+        ),
     output:
         f"{EIGENSPACES_STUDY}/metric_study/metric_study.parquet",
     log:
@@ -64,9 +72,11 @@ rule eigenspaces_measures:
         mem_mb=16000,
     params:
         runs=lambda w: [run.path for run in TRAJECTORY_JOBS[EIGENSPACES][w.job]],
-        settings=eigenspaces_flags([*EIGENSPACES_SETTINGS, "stability_steps", "stability_ratios"]),
-        steps=flags({"steps": config[EIGENSPACES]["checkpoint_steps"]}),
-        size=lambda w: hessian_size(w.job.partition("/")[0]),
+        settings=lambda w: eigenspaces_flags(
+            w.job.partition("/")[0], [*EIGENSPACES_SETTINGS, "stability_steps", "stability_ratios"]
+        ),
+        steps=lambda w: flags({"steps": with_dataset(config[EIGENSPACES], w.job.partition("/")[0])["checkpoint_steps"]}),
+        size=lambda w: hessian_size(config[EIGENSPACES]["datasets"][w.job.partition("/")[0]], w.job.partition("/")[0]),
         device=config["device"],
         folder=lambda w, output: os.path.dirname(output.record),
     wildcard_constraints:
@@ -97,8 +107,8 @@ rule federated_eigenspaces:
         gpu=GPU_PER_JOB,
         mem_mb=16000,
     params:
-        settings=eigenspaces_flags(EIGENSPACES_SETTINGS),
-        size=lambda w: hessian_size(w.group.partition("/")[0]),
+        settings=lambda w: eigenspaces_flags(w.group.partition("/")[0], EIGENSPACES_SETTINGS),
+        size=lambda w: hessian_size(FEDERATION["datasets"][w.group.partition("/")[0]], w.group.partition("/")[0]),
         device=config["device"],
         folder=lambda w, output: os.path.dirname(output.record),
     wildcard_constraints:
@@ -125,11 +135,11 @@ def eigenspaces_figures():
     names = ["overlap_over_steps", "overlap_at_k", "overlap_against_k", "times_chance", "masks", "metrics_over_steps", "layers"]
     section, figures = config[EIGENSPACES], {}
     names += ["sketch_quality"] * bool({"sketched", "lanczos"} & set(section["methods"]))
-    names += ["stability"] * bool(section["stability_steps"])
     for run in TRAJECTORY_RUNS[EIGENSPACES]:
         of_network = {"dataset": run.dataset, "network": run.network_label}
         # Further networks are there for the sweep over their size; what else they show stands in the tables.
-        for name in names if is_first_network(EIGENSPACES, run) else ():
+        compared = ["stability"] * bool(with_dataset(section, run.dataset)["stability_steps"])
+        for name in [*names, *compared] if is_first_network(EIGENSPACES, run) else ():
             figures[f"{run.dataset}-{run.network_label}", name] = f"{name} {flags(of_network)}"
         several = len(section["datasets"][run.dataset]["networks"]) > 1
         for name in ("runtimes", *["width"] * several):

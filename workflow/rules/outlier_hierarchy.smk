@@ -8,7 +8,7 @@ HIERARCHY_CELLS = [cell for cell, runs in CELLS.items() if is_of_hierarchy(confi
 rule class_means:
     input:
         script="workflow/scripts/class_means.py",
-        code=code("linalg", "curvature", "networks", "data", "runs", "seeds", "checkpoints", "devices"),
+        code=code("linalg", "curvature", "networks", "data", "runs", "seeds", "checkpoints", "described", "devices"),
         model=f"{RESULTS}/selected/{{cell}}/model.safetensors",
         data=lambda w: f"resources/{Run.from_path(w.cell).dataset}.safetensors",
     output:

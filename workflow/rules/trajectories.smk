@@ -8,15 +8,14 @@ TRAJECTORY_CODE = [
 ]  # fmt: skip
 
 
-def trajectory_flags(study):
-    section = config[study]
+def trajectory_flags(study, dataset):
+    section = with_dataset(config[study], dataset) if study == EIGENSPACES else config[study]
     names = ("epochs", "steps", "momentum", "weight_decay", "switch_step")
-    return flags({**{name: section[name] for name in names if name in section}, "keep": kept_of(study)})
+    return flags({**{name: section[name] for name in names if name in section}, "keep": kept_of(study, section)})
 
 
-def kept_of(study):
+def kept_of(study, section):
     """Epochs of a section that counts them, else steps: those at which it looks at the weights."""
-    section = config[study]
     if study == EIGENSPACES:
         return kept_steps(section)
     if study == BASINS:
@@ -57,7 +56,7 @@ for study, jobs in TRAJECTORY_JOBS.items():
                 mem_mb=8000,
             params:
                 runs=[run.path for run in runs],
-                settings=trajectory_flags(study),
+                settings=trajectory_flags(study, runs[0].dataset),
                 test=test_size_flag(study, runs[0].dataset),
                 device=config["device"],
                 folder=f"{RESULTS}/{study}/runs",

@@ -4,7 +4,8 @@ import re
 from copy import deepcopy
 
 import pytest
-from sound_config import SCHEMA, SOUND
+import yaml
+from sound_config import PROFILES, SCHEMA, SOUND
 
 from hessketch.config import config_problems, datasets_of, fill_defaults, trajectory_runs_of
 from hessketch.config_runs import job_of
@@ -14,7 +15,9 @@ from hessketch.eigenspace_config import (
     eigenspace_runs_of,
     eigenspace_trainers_of,
     kept_steps,
+    with_dataset,
 )
+from hessketch.landscape_configs import exact_problems
 from hessketch.runs import Run
 
 MLP = {"name": "mlp_tanh", "norm": "none", "width": 0.5}
@@ -95,11 +98,21 @@ def test_its_data_are_prepared():
         ({"stability_steps": [200]}, "stability_steps: 200 is beyond the 100 steps"),
         ({"pairs": 0}, "pairs: 0 .*allowed: .*at least 1 or .*above 0 below 1"),
         ({"pairs": 1.5}, "pairs: 1.5 .*allowed: "),
-        ({"pairs": 60, "measurements": 50}, "measurements: 50 given for 60 pairs; allowed: at least as many as pairs"),
+        ({"pairs": 60, "measurements": 50}, "pairs: 60 given with 50 measurements; allowed by .* fast: at most 50; or"),
+        (
+            {"pairs": 60, "measurements": 100, "sketch_method": "paper"},
+            "pairs: 60 given with 100 measurements; allowed by sketch_method paper: at most 50; or more measurements",
+        ),
+        (
+            {"digits": {"pairs": 60}, "measurements": 50},
+            "datasets.digits-8x8.pairs: 60 given with 50 measurements; allowed",
+        ),
+        ({"digits": {"steps": 60}}, "datasets.digits-8x8.checkpoint_steps: 100 is beyond the 60 steps"),
+        ({"digits": {"batch_size": 500}}, "datasets.digits-8x8.batch_size: 500 given, .* 400 training examples"),
         ({"ratios": [1]}, r"ratios\[0\]: 1 given; allowed: a number above 0 below 1"),
         ({"ratios": [0]}, r"ratios\[0\]: 0 given; allowed: a number above 0 below 1"),
         ({"methods": ["sketch"]}, r"methods\[0\]: 'sketch' is unknown; .*nearest valid name: sketched"),
-        ({"kind": "gausian"}, "kind: 'gausian' is unknown; .*nearest valid name: gaussian"),
+        ({"measurement_kind": "gausian"}, "measurement_kind: 'gausian' is unknown; .*nearest valid name: gaussian"),
         ({"passes": 0}, "passes: 0 given; allowed: a whole number at least 1"),
         ({"batch_size": 401}, "batch_size: 401 given, datasets.digits-8x8 has 400 training examples"),
         ({"digits": {"hessian_examples_per_class": 21}}, "examples_per_class: 21 given, a class has 20 test examples"),
@@ -127,9 +140,20 @@ def test_more_eigenpairs_than_parameters_and_more_measurements_are_said_before_t
     )
     assert len(lines) == 1
     (line,) = eigenpair_problems(filled(asking(pairs=600)))
-    assert "600 need 1210 measurements" in line and "allowed: at most 595 pairs, or methods: [exact]" in line
+    assert "600 need 1210 measurements" in line and "allowed: at most 595 pairs, fewer measurements, or methods" in line
     assert eigenpair_problems(filled(asking(pairs=600, methods=["exact"]))) == []
     assert eigenpair_problems(filled(asking(pairs=0.05))) == []
+    (line,) = eigenpair_problems(filled(asking(pairs=10, measurements=2000)))
+    assert "eigenspaces.measurements: 2000 given" in line and "1200 parameters; allowed: at most 1200, or 0" in line
+
+
+def test_a_data_set_may_have_its_own_steps_batches_and_pairs():
+    own = {"steps": 40, "checkpoint_steps": [0, 40], "stability_steps": [], "batch_size": "all", "pairs": 7}
+    config = filled(asking(digits=own))
+    assert {run.trainer for run in eigenspace_runs_of(config)} == {"sgd-full"}
+    section = with_dataset(config[EIGENSPACES], "digits-8x8")
+    assert kept_steps(section) == [0, 40] and section["pairs"] == 7
+    assert with_dataset(config[EIGENSPACES], "another")["steps"] == 100
 
 
 def test_networks_of_the_federation_are_looked_at_too():
@@ -140,3 +164,9 @@ def test_networks_of_the_federation_are_looked_at_too():
     config["federation"]["networks"][0]["width"] = 0.001  # one unit a layer: 1,047 parameters
     (line,) = eigenpair_problems(config)
     assert "(federation) has 1047 parameters" in line
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_networks_of_the_shipped_profiles_are_large_enough_and_none_is_too_large(path):
+    config = fill_defaults(yaml.safe_load(path.read_text()), SCHEMA)
+    assert eigenpair_problems(config) == exact_problems(config) == []
