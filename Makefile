@@ -15,7 +15,7 @@ PIP_OPTIONS ?=
 all: run report
 	@echo
 	@echo "figures: figures/$(PROFILE)/"
-	@echo "tables:  results/$(PROFILE)/full_spectrum/, sharper_sketching/, predictor_hessian/, sgd_dynamics/"
+	@echo "tables:  results/$(PROFILE)/, a folder a study"
 	@echo "report:  results/$(PROFILE)/report.html"
 
 run: $(VENV)/.installed

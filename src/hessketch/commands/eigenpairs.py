@@ -2,8 +2,11 @@
 
 Writes eigenvalues.parquet, eigenvectors.safetensors (p rows, a column a pair) and record.json, and prints the largest
 eigenvalues. lanczos and block_krylov keep a vector a product in memory; sketched streams its measurements to the
-output folder, and knows its residuals only where --residuals asks for a product a pair more. auto takes what takes
-least time of those that fit. A killed run continues when the same command is given again.
+output folder, and knows its residuals only where --residuals asks for a product a pair more; its --probes tell how much
+of the squared Frobenius norm the leading pairs leave out. auto takes what takes least time of those that fit.
+--memory-gib goes in halves to the products' graphs and to the vectors of lanczos and block_krylov, or what a sketch
+works with and the eigenvectors, which the host or the output folder keep where a GPU has no room. A killed run
+continues when the same command is given again.
 
 examples:
   python -m hessketch eigenpairs --checkpoint my_run/model.safetensors --dataset digits --pairs 200 --output my_pairs
@@ -31,6 +34,7 @@ from hessketch.curvature.operators import OPERATORS
 from hessketch.errors import InputError
 from hessketch.linalg.many_eigenpairs import METHODS
 from hessketch.linalg.sketch_settings import SketchSettings
+from hessketch.linalg.sketch_sizes import METHODS as RECOVERIES
 
 if TYPE_CHECKING:
     from hessketch.curvature.operators import CurvatureOperator
@@ -53,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of lanczos and block_krylov: residuals relative to their eigenvalues (default: 0.001)",
     )
     parser.add_argument("--residuals", action="store_true", help="of sketched: one product a pair more")
-    parser.add_argument("--sketch", choices=("fast", "paper"), help="of sketched: ours or the paper's (default: fast)")
+    parser.add_argument("--sketch", choices=RECOVERIES, help="of sketched: ours or the paper's (default: fast)")
     for field in _OF_SKETCH:
         text = f"of sketched: {field.metadata['help']} (default: {field.default})"
         choices = field.metadata["choices"]
@@ -87,7 +91,7 @@ def run(arguments: argparse.Namespace, progress) -> None:
         seed,
         method=arguments.method,
         tolerance=arguments.tolerance,
-        sketch=sketch,
+        sketch=None if sketch == SketchSettings(pairs=arguments.pairs) else sketch,
         residuals=arguments.residuals,
         memory=memory,
         stores=lambda method: _store(arguments.output / "partial", method, task, arguments.save_every),
@@ -170,6 +174,7 @@ def _write(arguments: argparse.Namespace, found: "ManyEigenpairs", record: dict[
             "rank": range(1, len(found.values) + 1),
             "eigenvalue": found.values,
             "residual": found.residuals,
+            **_shares_left(found),
         }
     )
     write_table(table, arguments.output / "eigenvalues.parquet")
@@ -179,12 +184,42 @@ def _write(arguments: argparse.Namespace, found: "ManyEigenpairs", record: dict[
     shutil.rmtree(arguments.output / "partial", ignore_errors=True)
 
 
+def _shares_left(found: "ManyEigenpairs") -> dict[str, Any]:
+    """Columns (k,): lower and upper share of the squared Frobenius norm that the best so many pairs leave out.
+
+    NaN where no probes have estimated the norm.
+    """
+    from hessketch.linalg.a_posteriori import scree_bounds
+
+    bounds = (float("nan"),) * 2
+    if found.errors is not None:
+        bounds = (bound[1:] for bound in scree_bounds(found.values, found.errors))
+    return dict(zip(("share_left_lower", "share_left_upper"), bounds, strict=True))
+
+
 def _show(arguments: argparse.Namespace, found: "ManyEigenpairs", record: dict[str, Any]) -> None:
     """Prints how they were found, the largest eigenvalues with residuals, and where the files are."""
     print(f"{record['p']} parameters, {record['n']} examples; {found.method}: {found.reason}")
     values = zip(found.values[:_SHOWN], found.residuals[:_SHOWN], strict=True)
     known = "  ".join(f"{value:.4g}" + ("" if error != error else f"±{error:.1g}") for value, error in values)
     print(f"{arguments.operator}: {known}")
-    if found.errors is None and found.converged < len(found.values):
-        print(f"only the first {found.converged} have converged to {arguments.tolerance:g}: give more memory")
+    if found.errors is not None:
+        low, high = found.errors.residual_bounds()
+        norm = found.errors.frobenius_squared
+        print(
+            f"share of the squared Frobenius norm that they leave out: {found.errors.residual_share:.2g} "
+            f"({low / norm if norm else 0:.2g} to {high / norm if norm else 0:.2g} with 95% confidence)"
+        )
+    if found.converged < len(found.values):
+        print(_not_converged(arguments, found))
     print(f"{len(found.values)} pairs of {found.products} products: {arguments.output / 'eigenvectors.safetensors'}")
+
+
+def _not_converged(arguments: argparse.Namespace, found: "ManyEigenpairs") -> str:
+    """How many have converged, and what would help."""
+    if found.method == "sketched" and not arguments.residuals:
+        return "their residuals are not known: --residuals measures them by a product a pair"
+    more = "measurements, or more passes" if found.method == "sketched" else "memory"
+    return (
+        f"only the first {found.converged} have residuals of at most {arguments.tolerance:g} of them: give more {more}"
+    )

@@ -120,3 +120,7 @@ class FileMatrix:
     def rows(self, first: int, last: int) -> Tensor:
         """A copy (last - first, columns) in memory."""
         return torch.from_numpy(np.array(self._data[:, first:last])).T
+
+    def whole(self) -> Tensor:
+        """(rows, columns) mapped into memory, not read into it."""
+        return torch.from_numpy(self._data).T

@@ -12,9 +12,9 @@ from hessketch.curvature.dense import dense_hessian, require_memory
 from hessketch.curvature.losses import Loss
 from hessketch.curvature.operators import select_parameters
 from hessketch.data.examples import Examples
-from hessketch.eigenspaces.dense_eigenpairs import dense_eigenpairs
 from hessketch.eigenspaces.settings import EigenspaceSettings
 from hessketch.linalg.a_posteriori import ErrorEstimate
+from hessketch.linalg.dense_eigenpairs import dense_eigenpairs
 from hessketch.linalg.many_eigenpairs import many_eigenpairs
 from hessketch.linalg.measurement_store import MeasurementStore
 from hessketch.linalg.sketched_eigh import SketchSettings, sketched_eigh
@@ -24,6 +24,8 @@ from hessketch.linalg.vectors import Operator, ProgressCallback
 # Matrices of p x p numbers that a whole decomposition holds at once: the Hessian, its eigenvectors and twice as much
 # workspace.
 _MATRICES = 4
+# Residuals by which `krylov_eigenspace` tells a pair that has converged, relative to its eigenvalue.
+TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,7 @@ class Eigenspace:
     method: str  # one of METHODS, or of those of `many_eigenpairs`
     values: np.ndarray  # (k,) float64, descending by magnitude, with their sign
     vectors: Tensor  # (p, k), orthonormal columns
-    residuals: np.ndarray  # (k,) float64, |H u - lambda u|
+    residuals: np.ndarray  # (k,) float64, |H u - lambda u| or a bound of it
     products: int  # Hessian products; rows of the matrix where it was formed
     seconds: float
     negative_share: float = math.nan  # of all p eigenvalues, those below zero by more than rounding
@@ -92,11 +94,21 @@ def krylov_eigenspace(
     memory: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Eigenspace:
-    """By `many_eigenpairs` to relative residuals of 1e-3; `method` is one of its methods. Raises as it does."""
+    """By `many_eigenpairs`, one of whose methods is `method`: the leading pairs with relative residuals up to 1e-3.
+
+    As many as have converged: fewer than `pairs`, or none, where memory holds too few vectors, or where a sketch, which
+    `auto` takes then, is not that accurate. Raises as `many_eigenpairs`.
+    """
     started = time.perf_counter()
-    found = many_eigenpairs(operator, pairs, seed, method=method, memory=memory, progress=progress)
+    found = many_eigenpairs(
+        operator, pairs, seed, method=method, tolerance=TOLERANCE, residuals=True, memory=memory, progress=progress
+    )
+    within = np.cumprod(found.residuals <= TOLERANCE * np.abs(found.values), dtype=int)
+    k = max(found.converged, int(within.sum()))
     seconds = time.perf_counter() - started
-    return Eigenspace(found.method, found.values, found.vectors, found.residuals, found.products, seconds)
+    return Eigenspace(
+        found.method, found.values[:k], found.vectors[:, :k], found.residuals[:k], found.products, seconds
+    )
 
 
 def sketch_settings(settings: EigenspaceSettings, pairs: int) -> SketchSettings:

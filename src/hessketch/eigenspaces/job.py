@@ -1,6 +1,6 @@
 """Everything that is measured of masks and eigenspaces, from kept weights to tables on disk, resuming after a kill."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ import torch
 
 from hessketch.curvature.job import tensors_digest
 from hessketch.eigenspaces.measuring import Measuring
+from hessketch.eigenspaces.room import Needs, Size
 from hessketch.eigenspaces.settings import EigenspaceSettings
 from hessketch.eigenspaces.subjects import Subject
 from hessketch.eigenspaces.tables import TABLES, joined
 from hessketch.errors import InputError
+from hessketch.linalg.sketch_sizes import least_measurements
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, environment
@@ -40,20 +42,24 @@ def measure_runs(
     What was measured of a point and split waits in `output/partial` until all runs are done, and so do the eigenspaces
     of the stability, (p, k) float32 each: a killed job goes on with the point it was in. Points of a run that diverged
     whose numbers are too large to be measured are left out, and the record says why. `subject_of` is called twice for
-    each run: more pairs than parameters or than measurements allow, or too few examples, are errors before anything is
-    measured. Raises InputError for these, for weights and products that cannot be measured naming run and point
-    (NotFiniteError for NaN), and where eigenspaces to be compared do not fit onto the disk.
+    each run: more pairs than parameters or than measurements allow, too few examples, and more memory or disk than
+    there is are errors before anything is measured. Raises InputError for these, naming every run, and for weights and
+    products that cannot be measured naming run and point (NotFiniteError for NaN).
     """
     progress, watch = progress or Progress("eigenspaces"), Stopwatch()
-    _require_allowed(map(subject_of, runs), settings)
-    waiting = WaitingTables(output, TABLES)
-    for number, run in enumerate(runs, start=1):
-        subject = subject_of(run)
-        folder = waiting.part(_task(subject, settings))
+    waiting, folders, problems = WaitingTables(output, TABLES), [], []
+    for subject in map(subject_of, runs):
+        folders.append(waiting.part(_task(subject, settings)))
+        if not waiting.is_done(folders[-1]) and (problem := _problem(subject, settings, device, memory, folders[-1])):
+            problems.append(f"{subject.run.path}: {problem}")
+    if problems:
+        raise InputError("; ".join(problems))
+    for number, (run, folder) in enumerate(zip(runs, folders, strict=True), start=1):
         if waiting.is_done(folder):
             progress.say(f"{run.path}: already measured, resumed")
             continue
         progress.say(f"run {number} of {len(runs)}: {run.path}")
+        subject = subject_of(run)
         measuring = Measuring(subject, settings, folder, device, memory, progress)
         tables = measuring.tables()
         waiting.keep(folder, tables, {"run": run.path, **measuring.facts()})
@@ -67,16 +73,25 @@ def measure_runs(
     return waiting.publish(record, joined)
 
 
-def _require_allowed(subjects: Iterable[Subject], settings: EigenspaceSettings) -> None:
-    """Raises InputError naming every run whose network has too few parameters for the settings."""
-    problems = [f"{s.run.path}: {problem}" for s in subjects if (problem := _problem(s, settings))]
-    if problems:
-        raise InputError("; ".join(problems))
+def _problem(
+    subject: Subject, settings: EigenspaceSettings, device: torch.device, memory: int | None, folder: Path
+) -> str:
+    """Why a run cannot be measured, with what could be: too few parameters for the settings, or too little room."""
+    parameters = list(network_of(subject.architecture).parameters())
+    p = sum(parameter.numel() for parameter in parameters)
+    problem = _wrong_counts(p, settings)
+    if not problem:
+        needs = Needs(Size(p, parameters[0].dtype, device), settings, memory, folder)
+        try:
+            if subject.points:
+                needs.require_points()
+            needs.require_stability(len(subject.stability))
+        except InputError as error:
+            return str(error)
+    return problem
 
 
-def _problem(subject: Subject, settings: EigenspaceSettings) -> str:
-    model = network_of(subject.architecture)
-    p = sum(parameter.numel() for parameter in model.parameters())
+def _wrong_counts(p: int, settings: EigenspaceSettings) -> str:
     pairs = settings.pairs_of(p)
     if pairs >= p:
         return (
@@ -85,7 +100,7 @@ def _problem(subject: Subject, settings: EigenspaceSettings) -> str:
         )
     if "sketched" in settings.methods:
         count = settings.measurements_of(pairs)
-        least = 2 * pairs if settings.sketch_method == "paper" else pairs
+        least = least_measurements(pairs, settings.sketch_method)
         if not least <= count <= p:
             return (
                 f"{pairs} pairs with {count} measurements asked for, the network has {p} parameters; allowed: "

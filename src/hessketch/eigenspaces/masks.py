@@ -73,11 +73,6 @@ def by_layer_masks(flat: Tensor, sizes: Sequence[int], ks: Sequence[int]) -> lis
     return [mask(k) for k in ks]
 
 
-def by_layer_mask(flat: Tensor, sizes: Sequence[int], k: int) -> Tensor:
-    """The mask (k,) of the largest magnitudes of each layer, at the same density in all; see `by_layer_masks`."""
-    return by_layer_masks(flat, sizes, [k])[0]
-
-
 def live_parameters(columns: Tensor | Iterable[Tensor]) -> Tensor:
     """Which parameters have curvature, (p,) bool: those whose row is not exactly zero throughout.
 

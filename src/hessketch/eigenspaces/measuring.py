@@ -21,14 +21,14 @@ from hessketch.eigenspaces.eigenpairs import (
     sketched_eigenspace,
 )
 from hessketch.eigenspaces.masks import layer_sizes, live_parameters
+from hessketch.eigenspaces.notes import Notes
 from hessketch.eigenspaces.overlaps import Weights, mask_tables
+from hessketch.eigenspaces.room import FORMED, Needs, Size
 from hessketch.eigenspaces.settings import EigenspaceSettings, ratio_size
 from hessketch.eigenspaces.stability import eigenspace_stability, mask_stability
 from hessketch.eigenspaces.subjects import Point, Subject, point_columns, size_columns
 from hessketch.eigenspaces.tables import POINT_TABLES, TABLES, joined, with_columns
 from hessketch.errors import InputError, NotFiniteError
-from hessketch.linalg.memory import free_memory
-from hessketch.linalg.sketched_eigh import SketchSettings, room_needed
 from hessketch.linalg.vectors import random_unit_vector
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
@@ -38,9 +38,7 @@ from hessketch.seeds import derive_seed
 
 Found = TypeVar("Found")
 
-# Up to so many parameters the eigenspaces of the stability are those of the whole matrix (870 and 500 examples: 0.5 s),
-# beyond what `many_eigenpairs` picks.
-_FORMED = 1000
+_STAGE = "stability"
 
 
 class Measuring:
@@ -57,24 +55,21 @@ class Measuring:
     ):
         self._subject, self._settings, self._folder = subject, settings, folder
         self._device, self._progress, self._watch = device, progress, Stopwatch()
-        # Half for graphs that are kept between products, half for vectors.
-        self._memory, self._half = memory, None if memory is None else memory // 2
         self._loss = loss_function(subject.run.loss)
         self._examples = {split: subject.examples(split).to(device) for split in settings.splits}
         self._model = network_of(subject.architecture).to(device).eval()
         self._layers = layer_sizes({name: tuple(q.shape) for name, q in select_parameters(self._model).items()})
         self._parameters = sum(self._layers.values())
         self._pairs = settings.pairs_of(self._parameters)
+        own = next(iter(select_parameters(self._model).values()))
+        self._needs = Needs(Size(self._parameters, own.dtype, device), settings, memory, folder)
+        self._memory, self._half = memory, self._needs.half
+        self.methods = settings.methods_of(self._parameters)
+        self._ratios = settings.compared_ratios(self._parameters)
         # One seed for all runs of a seed: what differs between them is then not chance of the sketch.
         run = subject.run
         self._seed = derive_seed(run.seed, f"{run.dataset}/{run.network_label}", "eigenspaces")
-        self._left_out: dict[str, str] = {}  # point to reason
-
-    @property
-    def methods(self) -> list[str]:
-        """Those that this network has, the exact one first: others are held against it."""
-        too_large = {"exact"} if self._parameters > self._settings.exact_up_to else set()
-        return sorted(set(self._settings.methods) - too_large, key=lambda name: (name != "exact", name))
+        self._notes = Notes(folder / "notes.json")
 
     def tables(self) -> dict[str, pandas.DataFrame]:
         """TABLES of the run."""
@@ -95,22 +90,25 @@ class Measuring:
             "pairs": self._pairs,
             "measurements": self._settings.measurements_of(self._pairs) if "sketched" in self.methods else None,
             "hessian_examples": {split: len(examples) for split, examples in self._examples.items()},
-            "stability_eigenspaces": "exact" if self._formed else "many_eigenpairs: auto",
+            "stability_eigenspaces": "exact" if self._parameters <= FORMED else "many_eigenpairs: auto",
+            "stability_ratios_of_masks_alone": self._ratios_of_masks_alone(),
             "seed": self._seed,
             "seconds": self._watch.seconds(),
-            "left_out": self._left_out,
+            "left_out": self._notes.of("left_out"),
+            "not_converged": self._notes.of("not_converged"),
         }
 
     def forget(self) -> None:
         """Removes what is kept of unfinished work."""
-        for name in ("points", "stability", "measurements"):
+        for name in ("points", _STAGE, "measurements"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def _finished(self, point: Point, split: str) -> dict[str, pandas.DataFrame]:
         """POINT_TABLES of a point and split, from the disk where they are there; nothing where they are left out."""
         folder = self._folder / "points" / f"{point.kind}-{point.time}-{split}"
         if not (folder / "record.json").is_file():
-            found = self._guarded(point, lambda: self._measured(point, split))
+            self._named(point.name, self._needs.require_points)
+            found = self._guarded(point, split, lambda: self._measured(point, split))
             if found is None:
                 return {}
             for name, table in found.items():
@@ -119,17 +117,36 @@ class Measuring:
             shutil.rmtree(self._folder / "measurements", ignore_errors=True)
         return {name: read_table(folder / f"{name}.parquet") for name in POINT_TABLES}
 
-    def _guarded(self, point: Point, measure: Callable[[], Found]) -> Found | None:
-        """What `measure` gives, its errors naming run and point; None for a run that diverged where they arise."""
+    def _named(self, where: str, measure: Callable[[], Found]) -> Found:
+        """What `measure` gives, its errors naming run and place."""
         try:
             return measure()
         except (NotFiniteError, InputError) as error:
-            where = f"{self._subject.run.path}, {point.name}"
-            if self._subject.finished:
-                raise type(error)(f"{where}: {error}") from error
-            self._progress.say(f"{where}: left out ({error})")
-            self._left_out[point.name] = str(error)
+            raise type(error)(f"{self._subject.run.path}, {where}: {error}") from error
+
+    def _guarded(self, point: Point, part: str, measure: Callable[[], Found]) -> Found | None:
+        """As `_named`, but for a run that diverged None in place of an error, noted as that of a part of the point.
+
+        What is too large for memory and disk is asked for before, unguarded: here errors come from the weights alone.
+        """
+        place = f"{point.name}, {part}"
+        if place in self._notes.of("left_out"):  # before a kill
             return None
+        if self._subject.finished:
+            return self._named(place, measure)
+        try:
+            return measure()
+        except (NotFiniteError, InputError) as error:
+            self._progress.say(f"{self._subject.run.path}, {place}: left out ({error})")
+            self._notes.add("left_out", place, str(error))
+            return None
+
+    def _note_missing(self, space: Eigenspace, pairs: int, place: str) -> None:
+        """Says and notes how many of the pairs that were asked for are there."""
+        if len(space.values) < pairs:
+            words = f"{len(space.values)} of {pairs} pairs converged ({space.method})"
+            self._progress.say(f"{self._subject.run.path}, {place}: {words}; the others are left out")
+            self._notes.add("not_converged", place, words)
 
     def _measured(self, point: Point, split: str) -> dict[str, pandas.DataFrame]:
         theta = self._load(point)
@@ -140,8 +157,9 @@ class Measuring:
         parts: dict[str, list[pandas.DataFrame]] = {name: [] for name in POINT_TABLES}
         for method in self.methods:
             space = self._eigenspace(method, operator, split, point)
-            if len(space.values) < self._pairs:
-                self._progress.say(f"{point.name}, {split}: {len(space.values)} of {self._pairs} pairs by {method}")
+            self._note_missing(space, self._pairs, f"{point.name}, {split}, {method}")
+            if not len(space.values):
+                continue
             exact = space if method == "exact" else exact
             place = space.vectors.device  # the host where a GPU has no room
             weights = Weights(theta.to(place), self._layers, live.to(place))
@@ -175,16 +193,11 @@ class Measuring:
         if method == "lanczos":
             return krylov_eigenspace(operator, self._pairs, seed, memory=self._half, progress=report)
         settings = sketch_settings(self._settings, self._pairs)
-        store = self._store(settings, operator.dtype, f"{point.kind}-{point.time}-{split}")
+        store = None
+        if self._needs.sketch_on_disk():
+            folder = self._folder / "measurements" / f"{point.kind}-{point.time}-{split}"
+            store = MeasurementFiles(folder, "the folder says it all")
         return sketched_eigenspace(operator, settings, seed, store=store, memory=self._half, progress=report)
-
-    def _store(self, settings: SketchSettings, dtype: torch.dtype, name: str) -> MeasurementFiles | None:
-        """Files for measurements that memory does not hold."""
-        room = room_needed(self._parameters, settings, dtype)
-        free = max(free_memory(place) // 2 for place in {self._device, torch.device("cpu")})
-        if room.columns + room.vectors + room.work <= (free if self._half is None else self._half):
-            return None
-        return MeasurementFiles(self._folder / "measurements" / name, "the folder says it all")
 
     def _exact(self, split: str, pairs: int, name: str) -> Eigenspace:
         return exact_eigenspace(
@@ -196,19 +209,24 @@ class Measuring:
         """Masks and eigenspaces of the stability points two by two; a finished split's table is kept."""
         thetas: dict[int, Tensor] = {}
         for point in self._subject.stability:
-            theta = self._guarded(point, lambda point=point: self._load(point).cpu())
+            theta = self._guarded(point, _STAGE, lambda point=point: self._load(point).cpu())
             if theta is not None:
                 thetas[point.time] = theta
         if not thetas:
             return []
-        ratios, folder = self._settings.stability_ratios, self._folder / "stability"
-        tables = [mask_stability(thetas, ratios)]
-        for split in self._settings.splits:
+        folder, alone = self._folder / _STAGE, self._ratios_of_masks_alone()
+        tables = [mask_stability(thetas, self._settings.stability_ratios)]
+        if alone:
+            self._progress.say(
+                f"{self._subject.run.path}: of the ratios {', '.join(map(str, alone))} masks alone are compared, their "
+                f"eigenspaces have more than the {self._pairs} pairs that are looked at"
+            )
+        for split in self._settings.splits if self._ratios else ():
             path = folder / f"{split}.parquet"
             if not path.is_file():
                 bases = self._bases(thetas, split)
                 report = self._progress.stage(f"stability, {split}: pair of steps")
-                write_table(eigenspace_stability(split, bases, ratios, report), path)
+                write_table(eigenspace_stability(split, bases, self._ratios, report), path)
                 shutil.rmtree(folder / split, ignore_errors=True)
             tables.append(read_table(path))
         columns = {**self._subject.run.identity(), **size_columns(self._subject, self._parameters)}
@@ -216,50 +234,39 @@ class Measuring:
 
     def _bases(self, steps: Mapping[int, Any], split: str) -> dict[int, Callable[[], Tensor]]:
         """Step to a function that reads its eigenspace (p, k) float32 from the disk, where it stays until compared."""
-        folder, bases = self._folder / "stability" / split, {}
+        folder, bases = self._folder / _STAGE / split, {}
         points = [point for point in self._subject.stability if point.time in steps]
-        self._require_disk(len(points), folder)
+        self._named(f"{_STAGE}, {split}", lambda: self._needs.require_stability(len(points)))
         report = self._progress.stage(f"stability, {split}: eigenspace")
         for number, point in enumerate(points, start=1):
             path = folder / f"{point.time}.safetensors"
             if not path.is_file():
-                vectors = self._guarded(point, lambda point=point: self._stability_space(point, split).vectors)
-                if vectors is None:
+                place = f"{_STAGE}, {split}"
+                space = self._guarded(point, place, lambda point=point: self._stability_space(point, split))
+                if space is None:
                     continue
-                write_tensors({"vectors": vectors.float()}, path)
+                self._note_missing(space, self._stability_size(), f"{point.name}, {place}")
+                write_tensors({"vectors": space.vectors.float()}, path)
             bases[point.time] = lambda path=path: read_tensors(path)[0]["vectors"].to(self._device)
             report(number, len(points))
         return bases
 
     def _stability_size(self) -> int:
         """Columns of the eigenspaces that are compared: as many as the largest ratio asks for."""
-        return ratio_size(max(self._settings.stability_ratios), self._parameters)
+        return ratio_size(max(self._ratios), self._parameters)
 
-    @property
-    def _formed(self) -> bool:
-        """Whether the eigenspaces of the stability are those of the whole matrix."""
-        return self._parameters <= _FORMED
+    def _ratios_of_masks_alone(self) -> list[float]:
+        compared = self._settings.stability_ratios if self._subject.stability else ()
+        return [ratio for ratio in compared if ratio not in self._ratios]
 
     def _stability_space(self, point: Point, split: str) -> Eigenspace:
         self._load(point)
         pairs, name = self._stability_size(), f"stability, {point.name}, {split}"
-        if self._formed:
+        if self._parameters <= FORMED:
             return self._exact(split, pairs, name)
         seed, report = derive_seed(self._seed, split, "stability"), self._progress.stage(f"{name}: product")
         operator = self._operator(split)
         return krylov_eigenspace(operator, pairs, seed, method="auto", memory=self._half, progress=report)
-
-    def _require_disk(self, steps: int, folder: Path) -> None:
-        """Raises InputError where the eigenspaces of so many steps exceed what is free on the disk."""
-        folder.mkdir(parents=True, exist_ok=True)
-        each, free = 4 * self._parameters * self._stability_size(), shutil.disk_usage(folder).free
-        if steps * each > free:
-            raise InputError(
-                f"{self._subject.run.path}: eigenspaces of {steps} steps, {self._stability_size()} vectors of "
-                f"{self._parameters} parameters each, need {steps * each / 2**30:.3g} GiB below {folder}, where "
-                f"{free / 2**30:.3g} GiB are free: {free // each} steps would fit; give fewer stability steps or "
-                "smaller stability ratios"
-            )
 
 
 def _eigenvalues(space: Eigenspace) -> pandas.DataFrame:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hessketch.eigenspaces.masks import by_layer_masks, counts_in_layers, energies_in_layers, layer_numbers
 from hessketch.eigenspaces.settings import ratio_size
-from hessketch.linalg.chance_overlaps import mask_chance, stratified_chance
+from hessketch.linalg.chance_overlaps import Chance, mask_chance, stratified_chance
 from hessketch.linalg.coordinate_subspaces import (
     largest_entries_mask,
     leverages_at,
@@ -62,9 +62,9 @@ def mask_tables(vectors: Tensor, weights: Weights, ratios: Sequence[float]) -> d
     """How the masks of k parameters lie to the space of the first k of the orthonormal columns `vectors` (p, K).
 
     - overlaps, at `mask_sizes`: mask (MASKS), k, overlap; then mean and standard deviation of the overlap of random
-      masks of k with that same space: of any parameters (chance, chance_sd), of as many in each layer as the magnitude
-      mask has (chance_by_layer, chance_by_layer_sd), and of live parameters alone (chance_live, chance_live_sd; NaN
-      where fewer than k are live); live, how many are
+      masks of k with that same space: of any parameters (chance, chance_sd), of as many in each layer as that very mask
+      has (chance_by_layer, chance_by_layer_sd), and of live parameters alone (chance_live, chance_live_sd; NaN where
+      fewer than k are live); live, how many are
     - layers, at the sizes of the ratios and the largest of all: k, layer, parameters, in_mask (of the magnitude mask),
       energy (the sum of squared rows of the k columns over the layer; k in all)
     - metrics, at the sizes of the ratios: mask, k, metric, similarity (see `linalg.grassmannian`)
@@ -84,9 +84,12 @@ def mask_tables(vectors: Tensor, weights: Weights, ratios: Sequence[float]) -> d
             "magnitude_by_layer": layered,
             "best": largest_entries_mask(leverages, k),
         }
-        chance = _chance(leverages, weights, masks["magnitude"])
+        chance, live = _chance(leverages, weights, k), int(weights.live.sum())
         for name, mask in masks.items():
-            rows["overlaps"].append({"mask": name, "k": k, "overlap": float(leverages[mask].sum()) / k, **chance})
+            counts = counts_in_layers(mask, weights.sizes)
+            own = {**chance, "chance_by_layer": stratified_chance(leverages, weights.strata, counts)}
+            overlap = float(leverages[mask].sum()) / k
+            rows["overlaps"].append({"mask": name, "k": k, "overlap": overlap, **_chance_columns(own), "live": live})
         if k in of_ratios or k == sizes[-1]:
             rows["layers"] += _layers(leverages, weights, masks["magnitude"])
         if k in of_ratios:
@@ -96,22 +99,18 @@ def mask_tables(vectors: Tensor, weights: Weights, ratios: Sequence[float]) -> d
     return {name: pandas.DataFrame(table) for name, table in rows.items()}
 
 
-def _chance(leverages: Tensor, weights: Weights, magnitude_mask: Tensor) -> dict[str, float]:
-    k = len(magnitude_mask)
+def _chance(leverages: Tensor, weights: Weights, k: int) -> dict[str, Chance]:
+    """The levels that are the same for every mask of k."""
     live = leverages[weights.live]
-    found = {
-        "chance": mask_chance(leverages, k),
-        "chance_by_layer": stratified_chance(
-            leverages, weights.strata, counts_in_layers(magnitude_mask, weights.sizes)
-        ),
-        "chance_live": mask_chance(live, k) if k <= len(live) else None,
-    }
+    among_live = mask_chance(live, k) if k <= len(live) else Chance(math.nan, math.nan)
+    return {"chance": mask_chance(leverages, k), "chance_live": among_live}
+
+
+def _chance_columns(levels: Mapping[str, Chance]) -> dict[str, float]:
     columns = {}
-    for name, chance in found.items():
-        columns |= {name: math.nan, f"{name}_sd": math.nan}
-        if chance is not None:
-            columns |= {name: chance.mean, f"{name}_sd": chance.sd}
-    return {**columns, "live": len(live)}
+    for name in ("chance", "chance_by_layer", "chance_live"):
+        columns |= {name: levels[name].mean, f"{name}_sd": levels[name].sd}
+    return columns
 
 
 def _layers(leverages: Tensor, weights: Weights, mask: Tensor) -> list[dict]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from hessketch.described import described, require_allowed
 from hessketch.errors import InputError, nearest
+from hessketch.linalg.sketch_sizes import MEASUREMENTS, default_measurements
+from hessketch.linalg.sketch_sizes import METHODS as SKETCH_METHODS
 
 METHODS = ("exact", "sketched", "lanczos")
 SPLITS = ("train", "test")
@@ -19,8 +21,8 @@ class EigenspaceSettings:
 
     pairs: float = described(100.0, "eigenpairs of largest magnitude; below 1 a share of the parameters")
     measurements: int = described(0, "random measurements of the sketch; 0: twice the pairs and 10 more")
-    sketch_method: str = described("fast", "sketched eigendecomposition: ours, or as published", ("fast", "paper"))
-    kind: str = described("trigonometric", "random measurements", ("gaussian", "trigonometric", "count_sketch"))
+    sketch_method: str = described("fast", "sketched eigendecomposition: ours, or as published", SKETCH_METHODS)
+    kind: str = described("trigonometric", "random measurements", MEASUREMENTS)
     passes: int = described(4, "steps that the measurements are taken in, each from the products before (fast only)")
     probes: int = described(30, "Gaussian vectors of the a-posteriori error estimate")
     exact_up_to: int = described(8000, "parameters up to which the Hessian is formed and decomposed whole")
@@ -55,8 +57,19 @@ class EigenspaceSettings:
         """How many eigenpairs of a network with so many parameters are looked at."""
         return int(self.pairs) if self.pairs >= 1 else ratio_size(self.pairs, parameters)
 
+    def methods_of(self, parameters: int) -> list[str]:
+        """Those that a network with so many parameters has, the exact one first: others are held against it."""
+        too_large = {"exact"} if parameters > self.exact_up_to else set()
+        return sorted(set(self.methods) - too_large, key=lambda name: (name != "exact", name))
+
+    def compared_ratios(self, parameters: int) -> list[float]:
+        """Those of the stability whose eigenspaces are compared: of no more vectors than `pairs_of`, ascending."""
+        pairs = self.pairs_of(parameters)
+        return sorted(ratio for ratio in self.stability_ratios if ratio_size(ratio, parameters) <= pairs)
+
     def measurements_of(self, pairs: int) -> int:
-        return self.measurements or 2 * pairs + 10
+        """Products of the sketch of so many pairs, those of its error estimate aside."""
+        return self.measurements or default_measurements(pairs)
 
 
 def ratio_size(ratio: float, parameters: int) -> int:

@@ -49,8 +49,10 @@ class Subject:
         return {"train": self.train, "test": self.test}[split]
 
 
-def points_at_steps(checkpoints: Sequence[Checkpoint], steps: Sequence[int] | None, run: Run, finished: bool):
-    """Those of a trajectory at these steps (None: all) as a list of Point, in the order of the training.
+def points_at_steps(
+    checkpoints: Sequence[Checkpoint], steps: Sequence[int] | None, run: Run, finished: bool
+) -> list[Point]:
+    """Those of a trajectory at these steps (None: all), in the order of the training.
 
     Raises InputError, naming those that exist, for a step that was not kept, unless the run diverged before.
     """

@@ -31,7 +31,7 @@ POINT_TABLES = {
 """Table to column to dtype of what is measured at a point, behind the columns of the point."""
 STABILITY = {
     "split": "str", "of": "str", "ratio": "float64", "k": "int64", "first": "int64", "second": "int64",
-    "similarity": "float64",
+    "similarity": "float64", "chance": "float64", "chance_sd": "float64",
 }  # fmt: skip
 TABLES = {
     **{name: {**_POINT, **own} for name, own in POINT_TABLES.items()},

@@ -114,7 +114,7 @@ def path(paths: pd.DataFrame) -> Figure:
                 for split, look in SPLITS.items():
                     if len(here):
                         looks = {**look, **colour, "label": None}
-                        draw_over_seeds(ax, here, f"{split}_{measure}", "t", band=split == "train", **looks)
+                        draw_over_seeds(ax, here, f"{split}_{measure}", "t", **looks)
         grid[1][column].set(xlabel="place $t$ on the path", xticks=(0, 0.5, 1))
     grid[0][0].set_ylim(bottom=0)
     handles = [Line2D([], [], **look) for name, look in LOOKS.items() if (rows["path"] == name).any()]

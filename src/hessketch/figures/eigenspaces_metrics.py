@@ -139,7 +139,8 @@ _KINDS = {
 def stability(stability: pd.DataFrame) -> Figure:
     """Heat maps of the similarity of each checkpoint with each other: of masks (columns) and eigenspaces, by ratio.
 
-    Masks are compared by intersection over union, eigenspaces by their overlap; means over seeds.
+    Masks are compared by intersection over union, eigenspaces by their overlap; means over seeds. Above each panel
+    stands what two random masks or spaces of k have; a panel of what was not compared says so.
     """
     one_setting(stability, "stability")
     ratios = sorted(stability["ratio"].unique())
@@ -155,6 +156,7 @@ def stability(stability: pd.DataFrame) -> Figure:
             shown = _square(here[here["ratio"] == ratio], steps)
             ax.imshow(shown, norm=norm, cmap="viridis", origin="lower", interpolation="nearest", aspect="equal")
             ax.spines[:].set_visible(False)
+            _say_chance(ax, here[here["ratio"] == ratio])
         k = stability.loc[stability["ratio"] == ratio, "k"].iloc[0]
         line[0].set_ylabel(f"$k$ = {k:,} ({ratio:g} $p$)\nstep")
     places = evenly(range(len(steps)), _TICKS)
@@ -162,7 +164,7 @@ def stability(stability: pd.DataFrame) -> Figure:
     grid[0][0].set_xticks(**ticks)
     grid[0][0].set_yticks(**ticks)
     for ax, kind in zip(grid[0], kinds, strict=True):
-        ax.set_title(_KINDS[kind])
+        ax.set_title(_KINDS[kind], pad=12)  # above the chance level
     for ax in grid[-1]:
         ax.set_xlabel("step")
     bar = figure.colorbar(style.colour_scale(norm), ax=[ax for line in grid for ax in line], shrink=0.6, aspect=30)
@@ -173,6 +175,15 @@ def stability(stability: pd.DataFrame) -> Figure:
 
 def _of(stability: pd.DataFrame, of: str, split: str) -> pd.DataFrame:
     return stability[(stability["of"] == of) & (stability["split"] == split)]
+
+
+def _say_chance(ax: Axes, rows: pd.DataFrame) -> None:
+    small = {"xycoords": "axes fraction", "fontsize": 6, "color": "0.3"}
+    if rows["similarity"].notna().any():
+        level = f"by chance {rows['chance'].iloc[0]:.2g}"
+        ax.annotate(level, (1.0, 1.0), (0, 2), textcoords="offset points", ha="right", va="bottom", **small)
+    else:
+        ax.annotate("not compared", (0.5, 0.5), ha="center", va="center", **small)
 
 
 def _square(rows: pd.DataFrame, steps: list[int]) -> np.ndarray:

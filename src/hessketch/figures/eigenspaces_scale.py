@@ -16,7 +16,6 @@ from hessketch.figures.eigenspaces_marks import (
     LINES,
     SPLIT_NAMES,
     draw_level,
-    level_handles,
     methods_of,
     present_levels,
     splits_of,
@@ -43,6 +42,7 @@ _OVER = {
     "chance_live": "over random live parameters",
 }
 _PARAMETERS = "parameters $p$"
+_THIN = {"linewidth": 0.7}
 
 
 @style.styled
@@ -143,6 +143,8 @@ def runtimes(quality: pd.DataFrame) -> Figure:
 def federated(overlaps: pd.DataFrame) -> Figure:
     """Overlap of the largest parameters with the top eigenspace over rounds, by trainer, at the largest k.
 
+    Thin lines in a trainer's colour are its own chance levels by layer and of live parameters.
+
     Below: the difference to the uncompressed training of the same seed, where there is one. Columns are splits.
     """
     one_network(overlaps, "federated")
@@ -154,13 +156,16 @@ def federated(overlaps: pd.DataFrame) -> Figure:
     splits = splits_of(rows)
     width = 4.6 if len(splits) == 1 else 3.3
     figure, grid = headed_grid(1 + compared, len(splits), (width, 2.1), sharex=True, sharey="row")
-    looks = _looks(rows)
+    looks, own_levels = _looks(rows), [level for level in present_levels(rows) if level != "chance"]
     for ax, split in zip(grid[0], splits, strict=True):
         here = rows[rows["split"] == split]
-        for level in present_levels(rows):
-            draw_level(ax, here, level, "time")
+        draw_level(ax, here, "chance", "time")
         for trainer, look in looks.items():
-            draw_over_seeds(ax, here[here["trainer"] == trainer], "overlap", "time", **{**look, "label": None})
+            own = here[here["trainer"] == trainer]
+            for level in own_levels:
+                thin = {"color": look["color"], "linestyle": LEVEL_LOOKS[level]["linestyle"], **_THIN}
+                draw_over_seeds(ax, own, level, "time", band=False, **thin)
+            draw_over_seeds(ax, own, "overlap", "time", **{**look, "label": None})
         ax.set_ylim(bottom=0.0)
         ax.set_title(SPLIT_NAMES[split])
     grid[0][0].set_ylabel("overlap")
@@ -169,7 +174,9 @@ def federated(overlaps: pd.DataFrame) -> Figure:
     for ax in grid[-1]:
         ax.set_xlabel("round")
         step_axis(ax.xaxis, rows["time"])
-    legend_below(figure, [*(Line2D([], [], **look) for look in looks.values()), *level_handles(rows)], 2.3)
+    handles = [Line2D([], [], **look) for look in looks.values()]
+    handles += [Line2D([], [], **{**LEVEL_LOOKS[level], "color": "0.3", **_THIN}) for level in own_levels]
+    legend_below(figure, [*handles, Line2D([], [], **LEVEL_LOOKS["chance"])], 2.3)
     share = k / rows["p"].iloc[0]
     head(figure, rows, f"overlap of the $k$ = {k:,} largest parameters with the top eigenspace, $k/p$ = {share:.2g}")
     return figure

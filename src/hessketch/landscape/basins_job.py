@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hessketch.errors import InputError, NotFiniteError
 from hessketch.landscape.ends import Pair, Solution, pairs_of
 from hessketch.landscape.lines import MEASURED, barrier, line, measured_along, weights_space
 from hessketch.landscape.paths import PathSettings, find_path
+from hessketch.landscape.spectra_job import parameters_of
 from hessketch.linalg.largest_eigenpairs import largest_eigenpairs
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
@@ -62,12 +63,16 @@ def measure_basins(
     """Measures the straight line and a found path between the ends of each of `pairs_of(runs)`; the record.
 
     Writes TABLES and `record.json` into `output`. Train losses are over the training examples of the first end
-    (`same_examples` says whether the second was trained on them too). Finished pairs wait in `output/partial` until
+    (`same_examples` says whether the second was trained on them too). A path's mini-batches are of all these examples
+    where there are fewer than its `batch_size`; the record says of each pair how many. Finished pairs wait in `output/partial` until
     all are done, with the state of a path's search under way, so that a killed job goes on where it was. Pairs of a run
-    that diverged are left out, and the record says why. Raises as `pairs_of` and `find_path`, errors naming the pair.
+    that diverged are left out, and the record says why. Raises as `pairs_of`, before anything is measured InputError
+    for more leading eigenvectors than parameters, and as `find_path`, errors naming the pair.
     """
     progress, watch, waiting = progress or Progress("basins"), Stopwatch(), WaitingTables(output, TABLES)
     pairs = pairs_of(runs)
+    for pair in pairs:
+        _require_measurable(pair, solution_of(pair.first), settings)
     measuring = _Measuring(settings, path, device, memory, save_every_seconds, progress)
     for number, pair in enumerate(pairs, start=1):
         ends = solution_of(pair.first), solution_of(pair.second)
@@ -79,6 +84,22 @@ def measure_basins(
         waiting.keep(folder, *_measured(measuring, pair, ends, folder, progress))
     record = {"settings": asdict(settings), "path": asdict(path), "environment": environment(device), **watch.cost()}
     return waiting.publish(record, _joined)
+
+
+def _require_measurable(pair: Pair, first: Solution, settings: BasinSettings) -> None:
+    """An InputError that would end the job after a path was searched for."""
+    p, top = parameters_of(first.architecture), _leading(settings, first)
+    if top > p:
+        raise InputError(f"{_named(pair)}: {top} leading eigenvectors asked of {p} parameters; allowed: 1 to {p}")
+
+
+def _leading(settings: BasinSettings, first: Solution) -> int:
+    return settings.top or first.train.classes
+
+
+def _batch_size(path: PathSettings, first: Solution) -> int:
+    """Examples in a step of the path's search: no more than there are."""
+    return min(path.batch_size or len(first.train), len(first.train))
 
 
 def _named(pair: Pair) -> str:
@@ -99,7 +120,8 @@ def _measured(
         except (InputError, NotFiniteError) as error:
             raise type(error)(f"{_named(pair)}: {error}") from error
     names = {"pair": pair.name, "first": pair.first.path, "second": pair.second.path}
-    return tables, {**names, "left_out": left_out, "seconds": watch.seconds()}
+    batch_size = _batch_size(measuring.path, ends[0])
+    return tables, {**names, "path_batch_size": batch_size, "left_out": left_out, "seconds": watch.seconds()}
 
 
 def _joined(name: str, frames: list[pandas.DataFrame]) -> pandas.DataFrame:
@@ -142,7 +164,7 @@ class _Measuring:
     """The measurements of a pair; the leading eigenvectors of a first end are kept for the pairs that share it."""
 
     def __init__(self, settings, path: PathSettings, device, memory: int | None, save_every: float, progress: Progress):
-        self._settings, self._path, self._device, self._memory = settings, path, device, memory
+        self._settings, self.path, self._device, self._memory = settings, path, device, memory
         self._save_every, self._progress = save_every, progress
         self._top: tuple[str, Tensor] = ("", torch.empty(0))
 
@@ -155,13 +177,14 @@ class _Measuring:
         theta, end = space.theta, other.theta
         train, test = first.train.to(self._device), first.test.to(self._device)
         facts = self._facts(pair, first, second, len(theta))
+        search_settings = replace(self.path, batch_size=_batch_size(self.path, first))
         path = find_path(
-            models[0], theta, end, pair.first.loss, train, self._path, self._seed(pair),
+            models[0], theta, end, pair.first.loss, train, search_settings, self._seed(pair),
             resume_file=search, save_every_seconds=self._save_every,
             progress=self._progress.stage(f"{pair.name}, seed {pair.first.seed}: step of the path"),
         )  # fmt: skip
         distance = float((end.double() - theta.double()).norm())
-        count = self._settings.top or train.classes
+        count = _leading(self._settings, first)
         move = {"distance": distance, "move_chance": count / len(theta)}
         move["move_in_top"] = self._move_in_top(pair.first, models[0], train, end - theta, count)
         move["same_examples"] = _same(first.train, second.train)
@@ -170,7 +193,7 @@ class _Measuring:
         inside = whole[points : 2 * points + 1]
         curves = {
             "line": (whole, lambda t: line(theta, end, t), {"length": distance, "path_steps": 0}),
-            "found": (inside, path.at, {"length": path.length(), "path_steps": self._path.steps}),
+            "found": (inside, path.at, {"length": path.length(), "path_steps": self.path.steps}),
         }
         rows = {name: [] for name in TABLES}
         for name, (t, place, own) in curves.items():

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas
 import torch
-from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal, lapack
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from hessketch.curvature.dense import dense_hessian
@@ -22,16 +20,13 @@ from hessketch.curvature.operators import select_parameters
 from hessketch.curvature.output_gradients import ggn_moment, output_gradient_moment
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError
+from hessketch.linalg.dense_eigenpairs import dense_eigenpairs, rounding_of
 from hessketch.linalg.memory import free_memory
 from hessketch.linalg.subspaces import cumulative_overlaps
 from hessketch.linalg.vectors import require_at_least
 from hessketch.progress import Progress, readable_time
 
 OPERATORS = ("hessian", "ggn", "output_gradients")
-# Up to this size all eigenvectors are computed: a few milliseconds.
-_WHOLE_UP_TO = 256
-# Columns that LAPACK reduces to tridiagonal form at once.
-_BLOCK = 64
 # Seconds of a decomposition over p^3 on one core: 6.8e-11 at p = 4,000, 7.4e-11 at 7,150, more where cores are shared.
 _SECONDS_PER_CUBE = 8e-11
 # What is computed beside the matrices: blocks of rows of the Hessian, Jacobians of some examples.
@@ -46,58 +41,17 @@ class ExactSpectrum:
     vectors: Tensor  # (p, k) orthonormal columns of the k largest that the rank allows
 
 
-def largest_first(matrix: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """All eigenvalues (r,), descending, on the CPU, and the eigenvectors (r, top) of the largest; spoils the matrix.
-
-    `matrix` (r, r) is symmetric, float64 and contiguous. On the CPU it is reduced to tridiagonal form in place, where
-    eigenvalues and the few vectors are found, so that no second matrix is needed and vectors cost nothing beside it; on
-    a GPU by torch.linalg.eigh. An eigenvalue's error is some r eps of the largest magnitude.
-    """
-    size, top = len(matrix), min(top, len(matrix))
-    if matrix.is_cuda or size <= _WHOLE_UP_TO:
-        values, vectors = torch.linalg.eigh(matrix)
-        return values.flip(0).cpu(), vectors[:, size - top :].flip(1)
-    # scipy's LAPACK would take every core, whatever number of threads this job was given.
-    with threadpool_limits(torch.get_num_threads(), user_api="blas"):
-        values, vectors = _by_tridiagonal_form(matrix.numpy(), top)
-    return torch.from_numpy(values), torch.from_numpy(vectors)
-
-
-def _by_tridiagonal_form(matrix: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    size = len(matrix)
-    # The transpose of a symmetric matrix in rows is itself in columns, as LAPACK takes it: nothing is copied.
-    reduced, diagonal, beside, scales, info = lapack.dsytrd(matrix.T, lower=1, lwork=_BLOCK * size, overwrite_a=1)
-    if info:
-        raise InputError(f"LAPACK's dsytrd refuses its argument {-info}; give a real symmetric matrix")
-    values = eigvalsh_tridiagonal(diagonal, beside, lapack_driver="sterf")[::-1].copy()
-    chosen = (size - top, size - 1)
-    vectors = eigh_tridiagonal(diagonal, beside, select="i", select_range=chosen, lapack_driver="stebz")[1][:, ::-1]
-    return values, _transformed_back(reduced, scales, vectors)
-
-
-def _transformed_back(reduced: np.ndarray, scales: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Eigenvectors (r, k) of the matrix from those of its tridiagonal form: Q v, with the reflectors below `reduced`.
-
-    They lie in reduced[1:, :-1], which is not contiguous and would be copied. From its first number on, the same memory
-    is a contiguous (r, r - 1) matrix that ends in one row more, of the upper triangle: made zero, it changes nothing.
-    """
-    size = len(reduced)
-    reduced[0, 1:] = 0
-    reflectors = reduced.ravel(order="F")[1 : 1 + size * (size - 1)].reshape(size, size - 1, order="F")
-    below = np.asfortranarray(np.vstack([vectors[1:], np.zeros((1, vectors.shape[1]))]))
-    found, _, info = lapack.dormqr("L", "N", reflectors, scales, below, _BLOCK * vectors.shape[1] + _BLOCK**2)
-    if info:
-        raise InputError(f"LAPACK's dormqr refuses its argument {-info}")
-    return np.vstack([vectors[:1], found[:-1]])
-
-
 def exact_memory(p: int, n: int, outputs: int, device: torch.device) -> int:
-    """Bytes that `exact_spectra` takes at most for p parameters, n examples and so many outputs."""
+    """Bytes that `exact_spectra` takes at most for p parameters, n examples and so many outputs.
+
+    Either a (p, p) matrix is decomposed, or the Gram matrix of r < p gradients of outputs that are kept beside it. Of
+    all n * outputs of them a softmax leaves out at least n, and more where it is sure of an example: any r below p that
+    there may be is allowed for.
+    """
     # In place on the CPU; a GPU's eigh keeps the matrix, its copy that becomes the vectors, and as much to work with.
-    matrices = 4 * p * p if device.type == "cuda" else p * p + _BLOCK * p
-    rows = n * outputs
-    moment = min(rows, p) * p + min(rows, p) ** 2
-    return 8 * max(matrices, moment if rows < p else 0) + _BESIDES
+    held = 4 if device.type == "cuda" else 1
+    rows = min(n * outputs, p - 1)
+    return 8 * max(held * p * p, rows * p + held * rows * rows) + _BESIDES
 
 
 def require_exact(p: int, n: int, outputs: int, device: torch.device, memory: int | None, most: int) -> None:
@@ -155,7 +109,8 @@ def exact_spectra(
         rows = progress.stage("hessian: row")
         matrix = dense_hessian(model, loss, examples.batches(batch_size), memory=memory, progress=rows)
         _announce("hessian", p, device, progress)
-        return ExactSpectrum(*largest_first(matrix, top))
+        values, _, vectors = dense_eigenpairs(matrix, top, by="value")
+        return ExactSpectrum(values.flip(0).cpu(), vectors)
 
     def moment(name: str) -> ExactSpectrum:
         options = {"memory": memory, "progress": progress.stage(f"{name}: example")}
@@ -164,11 +119,14 @@ def exact_spectra(
         else:
             found = output_gradient_moment(model, examples.inputs, **options)
         _announce(name, len(found.matrix), device, progress)
-        values, vectors = largest_first(found.matrix, top)
+        if not len(found.matrix):  # sure of every example, a softmax has no second derivative
+            return ExactSpectrum(torch.zeros(p, dtype=torch.float64), torch.empty(p, 0).to(found.matrix))
+        values, _, vectors = dense_eigenpairs(found.matrix, min(top, len(found.matrix)), by="value")
+        values = values.flip(0).cpu()
         if found.rows is not None:
             # A Gram matrix has no negative eigenvalue: what is below zero is rounding.
             values = torch.cat([values.clamp(min=0), values.new_zeros(p - len(values))])
-        defined = _told_apart(values[: vectors.shape[1]], values, p)
+        defined = _told_apart(values[: vectors.shape[1]], values)
         return ExactSpectrum(values, found.eigenvectors(vectors[:, :defined]))
 
     return {"hessian": hessian(), **{name: moment(name) for name in OPERATORS[1:]}}
@@ -182,10 +140,9 @@ def _announce(name: str, size: int, device: torch.device, progress: Progress) ->
         progress.say(f"{name}: decomposition of {size} x {size}{about}")
 
 
-def _told_apart(leading: Tensor, values: Tensor, p: int) -> int:
+def _told_apart(leading: Tensor, values: Tensor) -> int:
     """How many leading eigenspaces are defined: up to the first value that is not told from zero."""
-    zero = float(values.abs().max()) * p * torch.finfo(torch.float64).eps
-    return int((leading.abs() > zero).long().cumprod(0).sum())
+    return int((leading.abs() > rounding_of(values)).long().cumprod(0).sum())
 
 
 def spectra_tables(spectra: dict[str, ExactSpectrum], top: int) -> dict[str, pandas.DataFrame]:
@@ -201,7 +158,7 @@ def spectra_tables(spectra: dict[str, ExactSpectrum], top: int) -> dict[str, pan
         for name, found in spectra.items()
     ]
     hessian = spectra["hessian"]
-    reach = _told_apart(hessian.eigenvalues[: hessian.vectors.shape[1]], hessian.eigenvalues, p)
+    reach = _told_apart(hessian.eigenvalues[: hessian.vectors.shape[1]], hessian.eigenvalues)
     rows = []
     for name in OPERATORS[1:]:
         defined = min(reach, spectra[name].vectors.shape[1], top)

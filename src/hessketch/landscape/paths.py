@@ -41,7 +41,7 @@ class PathSettings:
     kind: str = described("bezier", "a Bezier curve through its two ends, or straight pieces", KINDS)
     bends: int = described(5, "control points between the ends, which are moved")
     steps: int = described(1000, "steps of Adam that move them")
-    batch_size: int = described(100, "examples in a step; 0 for all")
+    batch_size: int = described(100, "examples in a step, as many as there are where they are fewer; 0 for all")
     learning_rate: float = described(0.005, "rate of Adam, which falls to 0 over the second half of the steps")
     momentum: float = described(0.9, "momentum of Adam, in [0, 1)")
 

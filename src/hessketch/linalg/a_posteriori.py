@@ -42,15 +42,6 @@ class ErrorEstimate:
         return low * self.residual_squared, high * self.residual_squared
 
 
-def failure_probabilities(probes: int, error: float) -> tuple[float, float]:
-    """Bounds on the probabilities of an estimate below (1 - error) and above (1 + error) times what it estimates."""
-    require_at_least(1, probes=probes)
-    if not error > 0:
-        raise InputError(f"error is {error!r}; allowed: numbers above 0 (0.5 is half of what is estimated)")
-    below = math.exp(probes / 2 * (error + math.log1p(-error))) if error < 1 else 0.0
-    return below, math.exp(-probes / 2 * (error - math.log1p(error)))
-
-
 def interval_factors(probes: int, confidence: float) -> tuple[float, float]:
     """(low, high) such that x lies in [low e, high e] with at least this probability, e its estimate from `probes`.
 

@@ -65,7 +65,7 @@ def leverages_at(vectors: Tensor, ks: Sequence[int]) -> Iterator[tuple[int, Tens
     columns that are not orthonormal or hold NaN (see `require_orthonormal`).
     """
     _require_columns(vectors)
-    _require_ks(ks, vectors.shape)
+    _require_ks(ks, *vectors.shape)
     if any(a >= b for a, b in pairwise(ks)):
         raise InputError(f"ks are {list(ks)}; allowed: ascending, each once")
     require_orthonormal(vectors[:, : ks[-1]])
@@ -78,35 +78,6 @@ def _leverages_at(vectors: Tensor, ks: Sequence[int]) -> Iterator[tuple[int, Ten
         added = [rows.square().sum(1) for _, rows in _row_blocks(vectors[:, before:k])]
         sums = sums + torch.cat(added)
         yield k, sums
-
-
-def mask_overlaps(vectors: Tensor, order: Tensor, ks: Sequence[int]) -> Tensor:
-    """For each k of `ks` the overlap, in [0, 1], of the first k coordinates of `order` with the first k columns.
-
-    `vectors` (p, K) has orthonormal columns, `order` is int64 indices by rank, at least as many as the largest k.
-    Float64, (len(ks),), on the vectors' device. Beside the check of the columns, O(p K), only the rows that `order`
-    names are read: O(K^2) work for all k together, and no (K, K) matrix is kept. Raises InputError for k outside
-    1 ... min(K, len(order), p - 1), indices that repeat or lie outside 0 ... p - 1, and as `leverages_at` for columns.
-    """
-    _require_columns(vectors)
-    _require_ks(ks, (*vectors.shape, len(order)))
-    last = max(ks)
-    rank = order[:last].to(vectors.device)
-    if rank.ndim != 1 or rank.dtype != torch.int64:
-        raise InputError(f"order is {tuple(order.shape)} of {order.dtype}; allowed: int64 indices by rank")
-    _require_range(rank, len(vectors))
-    if len(rank.unique()) < last:
-        raise InputError(f"order names a coordinate twice among its first {last}; give each once")
-    require_orthonormal(vectors[:, :last])
-    # Entry (i, j) of the selected rows belongs to every k above both i and j: it is counted at the larger of the two.
-    added = torch.zeros(last, dtype=torch.float64, device=vectors.device)
-    step = max(1, _ENTRIES // last)
-    for start in range(0, last, step):
-        squares = vectors[rank[start : start + step], :last].double().square()
-        added[start : start + step] += squares.tril(start).sum(1)
-        added += squares.triu(start + 1).sum(0)
-    chosen = torch.tensor(list(ks), device=vectors.device)
-    return added.cumsum(0)[chosen - 1] / chosen
 
 
 def mask_angles(vectors: Tensor, mask: Tensor) -> Tensor:
@@ -187,14 +158,13 @@ def _require_columns(vectors: Tensor) -> None:
         )
 
 
-def _require_ks(ks: Sequence[int], sizes: Sequence[int]) -> None:
-    most = min(sizes[0] - 1, *sizes[1:])
+def _require_ks(ks: Sequence[int], p: int, columns: int) -> None:
+    most = min(p - 1, columns)
     for k in ks:
         require_at_least(1, k=k)
     if not len(ks) or max(ks) > most:
         raise InputError(
-            f"ks are {list(ks)}, for {sizes[0]} coordinates, {sizes[1]} columns"
-            f"{f' and an order of {sizes[2]}' if len(sizes) > 2 else ''}; allowed: one or more from 1 to {most}"
+            f"ks are {list(ks)}, for {p} coordinates and {columns} columns; allowed: one or more from 1 to {most}"
         )
 
 

@@ -23,10 +23,9 @@ from hessketch.linalg.block_krylov import BlockRun, block_run
 from hessketch.linalg.krylov import KrylovRun, RunStore, krylov_run, leading
 from hessketch.linalg.lanczos import Ritz
 from hessketch.linalg.leading_eigenpairs import BASIS_SHARE, Room, Wanted, require_tolerance
-from hessketch.linalg.measurement_store import MeasurementStore
 from hessketch.linalg.memory import free_memory
 from hessketch.linalg.sketch_settings import SketchSettings
-from hessketch.linalg.sketched_eigh import sketched_eigh
+from hessketch.linalg.sketched_eigh import SketchedEigenpairs, sketched_eigh
 from hessketch.linalg.vectors import (
     Operator,
     ProgressCallback,
@@ -54,7 +53,7 @@ class ManyEigenpairs:
     products: int
     method: str  # that was taken
     reason: str  # why
-    converged: int  # leading pairs with residuals within the tolerance; of a sketch: those that are known to be
+    converged: int  # leading pairs with residuals within the tolerance; 0 where residuals are not known
     errors: ErrorEstimate | None  # of a sketch
 
 
@@ -76,8 +75,9 @@ def many_eigenpairs(
     `lanczos` and `block_krylov` run until each residual is within tolerance * |value|, and keep their vectors within
     `memory` bytes (default half of what is free); `sketched` takes the measurements that `sketch` asks for (default
     twice the pairs and 10), and with `residuals` one product a pair more to know the residuals. `auto` takes lanczos
-    for few pairs, block_krylov for many, and sketched where memory does not hold their vectors. By lanczos a multiple
-    eigenvalue is found once, by block_krylov up to 16 times. `stores(method)` makes a run resumable: a RunStore or,
+    for few pairs, block_krylov for many, and sketched where memory does not hold their vectors; what was asked of a
+    sketch is then not used, and `reason` says so. By lanczos a multiple eigenvalue is found once, by block_krylov up
+    to 16 times. `stores(method)` makes a run resumable: a RunStore or,
     for a sketch, a MeasurementStore. Raises InputError, before any product, for more pairs than parameters, an
     unknown method, or memory that does not suffice, with what would fit; else as `krylov_run` and `sketched_eigh`.
     """
@@ -91,12 +91,15 @@ def many_eigenpairs(
     wanted = KrylovWanted(count, tolerance, 1, p)
     room = Room(operator, wanted, memory)
     taken, reason = _choice(room, wanted) if method == "auto" else (method, "asked for")
+    if taken != "sketched" and (sketch is not None or residuals):
+        reason += "; its residuals are bounds that cost no product, and what was asked of a sketch is not used"
     if taken != "sketched" and room.place is None:
         raise InputError(_too_large(operator, room, wanted, memory, taken))
     store = stores(taken) if stores else None
     if taken == "sketched":
         settings = SketchSettings(pairs=count) if sketch is None else replace(sketch, pairs=count)
-        return _sketched(operator, settings, seed, residuals, memory, store, progress, reason)
+        found = sketched_eigh(operator, settings, seed, store=store, memory=memory, progress=progress)
+        return _of_sketch(operator, found, wanted, settings.block, residuals, reason)
     run_by, generator = {"lanczos": _lanczos, "block_krylov": _block_krylov}[taken], torch.Generator().manual_seed(seed)
     report, expected = progress or no_progress, min(wanted.expected_steps, p)
     run = run_by(operator, wanted, room, generator, store, lambda done, _: report(done, max(done, expected)))
@@ -216,23 +219,15 @@ def _too_large(operator: Operator, room: Room, wanted: KrylovWanted, memory: int
     )
 
 
-def _sketched(
-    operator: Operator,
-    settings: SketchSettings,
-    seed: int,
-    residuals: bool,
-    memory: int | None,
-    store: MeasurementStore | None,
-    progress: ProgressCallback | None,
-    reason: str,
+def _of_sketch(
+    operator: Operator, found: SketchedEigenpairs, wanted: KrylovWanted, block: int, residuals: bool, reason: str
 ) -> ManyEigenpairs:
-    found = sketched_eigh(operator, settings, seed, store=store, memory=memory, progress=progress)
-    known, more = np.full(len(found.values), np.nan), 0
+    known, products = np.full(len(found.values), np.nan), found.products
     if residuals:
-        known, more = _residuals(operator, found.values, found.vectors, settings.block), len(found.values)
-    return ManyEigenpairs(
-        found.values, known, found.vectors, found.products + more, "sketched", reason, 0, found.errors
-    )
+        known, products = _residuals(operator, found.values, found.vectors, block), products + len(found.values)
+    good = known <= wanted.tolerance * np.abs(found.values)
+    converged = len(good) if good.all() else int(np.argmin(good))
+    return ManyEigenpairs(found.values, known, found.vectors, products, "sketched", reason, converged, found.errors)
 
 
 def _residuals(operator: Operator, values: np.ndarray, vectors: Tensor, block: int) -> np.ndarray:

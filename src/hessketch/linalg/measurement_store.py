@@ -30,6 +30,10 @@ class StoredMatrix(Protocol):
         """(last - first, columns)"""
         ...
 
+    def whole(self) -> Tensor:
+        """(rows, columns), not copied: it follows what is written."""
+        ...
+
 
 class MeasurementStore(Protocol):
     """A place for such matrices; `curvature.measurement_files` has one on disk that outlives a kill."""
@@ -50,13 +54,6 @@ class MemoryMatrix:
         self._data = torch.empty(columns, rows, dtype=dtype, device=place)
         self.shape, self.finished = (rows, columns), 0
 
-    @classmethod
-    def holding(cls, matrix: Tensor) -> "MemoryMatrix":
-        """A finished matrix (rows, columns), not copied."""
-        made = cls(*matrix.shape, matrix.dtype, "meta")
-        made._data, made.finished = matrix.T, matrix.shape[1]
-        return made
-
     def append(self, block: Tensor) -> None:
         self._data[self.finished : self.finished + block.shape[1]] = block.T
         self.finished += block.shape[1]
@@ -69,6 +66,9 @@ class MemoryMatrix:
 
     def rows(self, first: int, last: int) -> Tensor:
         return self._data[:, first:last].T
+
+    def whole(self) -> Tensor:
+        return self._data.T
 
 
 class MemoryStore:

@@ -23,10 +23,10 @@ from torch import Tensor
 from hessketch.errors import InputError, nearest
 from hessketch.linalg.count_sketch import CountSketch
 from hessketch.linalg.hashing import random_signs, random_words
+from hessketch.linalg.sketch_sizes import MEASUREMENTS
 from hessketch.linalg.vectors import require_at_least
 from hessketch.seeds import derive_seed
 
-MEASUREMENTS = ("gaussian", "trigonometric", "count_sketch")
 # Columns of a Gaussian matrix that its adjoint holds at a time.
 _COLUMNS_TOGETHER = 16
 # Lengths with only these prime factors are fast on every FFT.

@@ -64,7 +64,7 @@ def _gram(chunks: Iterable[Tensor]) -> Tensor:
             continue
         if gram is None:
             gram = np.zeros((wide.shape[1],) * 2, order="F")
-        gram = dsyrk(1.0, wide.T.numpy(), beta=1.0, c=gram, overwrite_c=True)
+        gram = dsyrk(1.0, wide.numpy(), trans=1, beta=1.0, c=gram, overwrite_c=True)
     if isinstance(gram, np.ndarray):
         gram = torch.from_numpy(np.triu(gram) + np.triu(gram, 1).T)
     return gram
@@ -100,6 +100,8 @@ def _by_magnitude(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _above_rounding(values: Tensor, dtype: torch.dtype) -> int:
+    if not len(values):
+        return 0
     floor = 4 * math.sqrt(len(values)) * torch.finfo(dtype).eps * values[0].abs()
     return int((values.abs() > floor).sum())
 
@@ -132,13 +134,19 @@ def _held_out_share(core: Tensor, factor: Tensor, pairs: int) -> float:
     return min(errors, key=errors.get)
 
 
-def two_sided(left: Tensor, right: Tensor, inner: Tensor, pairs: int) -> Recovered:
-    """Eigenpairs of the core S that fits left S right^T ~ inner, by two least squares problems (SEIGH).
+def two_sided(left: Tensor, right: Tensor, inner: Tensor, factor: Tensor, pairs: int, dtype: torch.dtype) -> Recovered:
+    """Eigenpairs of the core S that fits left Q S (right Q)^T ~ inner, by two least squares problems (SEIGH).
 
-    `left` = Upsilon_L Q and `right` = Upsilon_R Q (m, outer), `inner` = Upsilon_L H Upsilon_R^T (m, m), all float64;
-    the weights (outer, k) are of the columns of Q.
+    `left` = Upsilon_L W and `right` = Upsilon_R W (m, outer) of the outer products W = Q R, `factor` R with R^T R =
+    W^T W, `inner` = Upsilon_L H Upsilon_R^T (m, m), all float64: Q = W R^{-1} itself is not needed. Directions of W
+    that are rounding are left out of Q, and eigenvalues of S that are; the weights (outer, k) are of the columns of W.
     """
-    half = torch.linalg.lstsq(left, inner, driver="gels").solution  # the default driver does not repeat bit for bit
-    core = torch.linalg.lstsq(right, half.T, driver="gels").solution
+    values, rows = torch.linalg.svd(factor)[1:]
+    kept = _above_rounding(values, dtype)
+    unit = rows[:kept].T / values[:kept]
+    # the default driver does not repeat bit for bit
+    half = torch.linalg.lstsq(left @ unit, inner, driver="gels").solution
+    core = torch.linalg.lstsq(right @ unit, half.T, driver="gels").solution
     values, vectors = _by_magnitude(core)
-    return Recovered(values[:pairs], vectors[:, :pairs])
+    kept = min(pairs, _above_rounding(values, dtype))
+    return Recovered(values[:kept], unit @ vectors[:, :kept])

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from hessketch.described import described, require_allowed
-from hessketch.linalg.measurements import MEASUREMENTS
-
-METHODS = ("fast", "paper")
+from hessketch.linalg.sketch_sizes import MEASUREMENTS, METHODS, default_measurements, least_measurements
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class SketchSettings:
 
     def __post_init__(self) -> None:
         """Raises InputError for values that no decomposition could use."""
-        most = self.count // 2 if self.method == "paper" else self.count
+        most = self.count // least_measurements(1, self.method)
         rules = {
             "pairs": (1 <= self.pairs <= most, f"1 to {most} with {self.count} measurements by method {self.method}"),
             "measurements": (self.measurements >= 0, "a whole number of at least 0"),
@@ -35,7 +33,7 @@ class SketchSettings:
     @property
     def count(self) -> int:
         """Measurements in all."""
-        return self.measurements or 2 * self.pairs + 10
+        return self.measurements or default_measurements(self.pairs)
 
     def pass_sizes(self) -> list[int]:
         """Measurements of each pass."""

@@ -19,6 +19,8 @@ from hessketch.linalg.vectors import Operator
 COLUMNS_TOGETHER = 16
 # Eigenvectors of values this much smaller than the first are made orthonormal once more.
 _SPREAD = 1e4
+# Up to this ratio of values float32 products suffice (see the tests: orthonormal to 1e-5).
+_SINGLE_SPREAD = 300
 
 
 def chunk_rows(columns: int) -> int:
@@ -30,11 +32,11 @@ def chunk_rows(columns: int) -> int:
 
 
 def _chunks(matrices: Sequence[StoredMatrix], device: torch.device, rows: int) -> Iterator[Tensor]:
-    """Row chunks (rows, columns of all matrices) on the device."""
+    """Row chunks of all matrices on the device, transposed as they are stored: (columns of all, rows)."""
     p = matrices[0].shape[0]
     for first in range(0, p, rows):
         last = min(first + rows, p)
-        yield torch.cat([matrix.rows(first, last).to(device) for matrix in matrices], dim=1)
+        yield torch.cat([matrix.rows(first, last).T.to(device) for matrix in matrices])
 
 
 def measured(omega: Measurements, matrix: StoredMatrix, device: torch.device) -> Tensor:
@@ -58,24 +60,31 @@ def new_directions(
     count, device = products.shape[1], operator.device
     rows = chunk_rows(count + sum(matrix.shape[1] for matrix in known))
 
-    def outside() -> Iterator[Tensor]:
+    def outside() -> Iterator[tuple[Tensor, Tensor]]:
         for chunk in _chunks([products, *known], device, rows):
-            yield chunk[:, :count] - chunk[:, count:] @ inside.to(chunk)
+            left, x = chunk[:count], chunk[count:]
+            yield (left if inside is None else left.addmm_(inside.T.to(left), x, alpha=-1)), x
 
-    inside = torch.zeros(sum(matrix.shape[1] for matrix in known), count, dtype=torch.float64, device=device)
+    inside = None
     for _ in range(2 if known else 0):  # twice, as what is left may be as small as the rounding of what was taken
-        pairs = zip(outside(), _chunks(known, device, rows), strict=True)
-        inside = inside + sum((x.T @ left).double() for left, x in pairs)
-    factor = row_factor(outside(), operator.dtype)
+        more = sum((x @ left.T).double() for left, x in outside())
+        inside = more if inside is None else inside + more
+    factor = row_factor((left.T for left, _ in outside()), operator.dtype)
     values, right = torch.linalg.svd(factor)[1:]
     norm = max(float(values[0]), float(torch.linalg.matrix_norm(inside, 2)) if known else 0.0)
     kept = min(most, int((values > 4 * math.sqrt(count) * torch.finfo(operator.dtype).eps * norm).sum()))
     if kept == 0:
         return None
     weights, made = right[:kept].T / values[:kept], make(kept)
-    for number, left in enumerate(outside()):
-        made.write_rows(number * rows, (left.double() @ weights).to(operator.dtype))
+    for number, (left, _) in enumerate(outside()):
+        made.write_rows(number * rows, (weights.T @ left.double()).to(operator.dtype).T)
     return made
+
+
+def triangle(products: Sequence[StoredMatrix], operator: Operator) -> Tensor:
+    """R (m, m) float64 with R^T R = W^T W, the QR of no more than a chunk of rows of W at a time."""
+    rows = chunk_rows(sum(matrix.shape[1] for matrix in products))
+    return row_factor((w.T for w in _chunks(products, operator.device, rows)), operator.dtype)
 
 
 def small_matrices(
@@ -85,15 +94,15 @@ def small_matrices(
     device, count = operator.device, sum(matrix.shape[1] for matrix in products)
     core = torch.cat([measured(omega, matrix, device) for matrix in products], dim=1)
     if not directions:
-        return core, row_factor(_chunks(products, device, chunk_rows(count)), operator.dtype), None
+        return core, triangle(products, operator), None
     rows = chunk_rows(count + sum(matrix.shape[1] for matrix in directions))
     below, square = [], []
 
     def chunks() -> Iterator[Tensor]:
         for w, x in zip(_chunks(products, device, rows), _chunks(directions, device, rows), strict=True):
-            below[:] = [(x.T @ w).double() + (below[0] if below else 0)]
-            square[:] = [(x.T @ x).double() + (square[0] if square else 0)]
-            yield w
+            below[:] = [(x @ w.T).double() + (below[0] if below else 0)]
+            square[:] = [(x @ x.T).double() + (square[0] if square else 0)]
+            yield w.T
 
     factor = row_factor(chunks(), operator.dtype)
     across = torch.cat([measured(omega, matrix, device) for matrix in directions], dim=1)
@@ -108,30 +117,28 @@ def _gram(omega: Measurements) -> Tensor:
 
 
 def combinations(
-    matrices: Sequence[StoredMatrix], recovered: Recovered, operator: Operator, place: torch.device
+    matrices: Sequence[StoredMatrix], recovered: Recovered, operator: Operator, make: Callable[[int], StoredMatrix]
 ) -> Tensor:
-    """The orthonormal vectors (p, k) that are these combinations of columns, in the operator's dtype on a place."""
+    """The orthonormal vectors (p, k) that are these combinations of columns, where `make(k)` keeps them."""
     p, k = matrices[0].shape[0], recovered.weights.shape[1]
     dtype, device = operator.dtype, torch.device(operator.device)
-    vectors = torch.empty(k, p, dtype=dtype, device=place)
-    rows, first = chunk_rows(recovered.weights.shape[0]), 0
-    for chunk in _chunks(matrices, device, rows):
-        vectors[:, first : first + len(chunk)] = (chunk.double() @ recovered.weights).T.to(dtype)
-        first += len(chunk)
-    spread = float(recovered.values[0].abs() / recovered.values[-1].abs()) if k else 1.0
-    if k and (dtype == torch.float64 or spread > _SPREAD):
-        _orthonormalise(vectors, device, rows)
-    return vectors.T
+    if k == 0:
+        return torch.empty(p, 0, dtype=dtype, device=device)
+    spread = float(recovered.values[0].abs() / recovered.values[-1].abs())
+    made, rows = make(k), chunk_rows(recovered.weights.shape[0])
+    # A small value's vector is what is left of large columns, whose rounding 1 / value magnifies.
+    weights = recovered.weights.T.to(dtype if spread < _SINGLE_SPREAD else torch.float64)
+    for number, chunk in enumerate(_chunks(matrices, device, rows)):
+        made.write_rows(number * rows, (weights @ chunk.to(weights)).to(dtype).T)
+    if dtype == torch.float64 or spread > _SPREAD:
+        _orthonormalise(made, device, rows)
+    return made.whole()
 
 
-def _orthonormalise(vectors: Tensor, device: torch.device, rows: int) -> None:
-    """Makes nearly orthonormal rows (k, p) orthonormal in place, moved as little as possible (Loewdin)."""
-    parts = [slice(first, min(first + rows, vectors.shape[1])) for first in range(0, vectors.shape[1], rows)]
-    gram = 0
-    for part in parts:
-        chunk = vectors[:, part].to(device).double()
-        gram = gram + chunk @ chunk.T
+def _orthonormalise(vectors: StoredMatrix, device: torch.device, rows: int) -> None:
+    """Makes nearly orthonormal columns (p, k) orthonormal in place, moved as little as possible (Loewdin)."""
+    gram = sum(chunk @ chunk.T for chunk in (part.double() for part in _chunks([vectors], device, rows)))
     values, basis = torch.linalg.eigh(gram)
     root = (basis / values.sqrt()) @ basis.T
-    for part in parts:
-        vectors[:, part] = (root @ vectors[:, part].to(device).double()).to(vectors)
+    for number, chunk in enumerate(_chunks([vectors], device, rows)):
+        vectors.write_rows(number * rows, (root @ chunk.double()).to(chunk).T)

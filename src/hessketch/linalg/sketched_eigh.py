@@ -1,13 +1,15 @@
 r"""Sketched eigendecomposition: many eigenpairs of largest magnitude from products with random vectors.
 
 `paper` is SEIGH (Fernandez et al. 2025, after Tropp et al. 2017): m products w_i = H Upsilon_R e_i, the first m/2 of
-them recycled for a basis Q, and the core from Upsilon_L W by two least squares problems.
+them recycled for a basis Q, and the core from Upsilon_L W by two least squares problems. With the R of W = Q R from row
+chunks, Upsilon^T Q = (Upsilon^T W) R^{-1}, and the eigenvectors are combinations of kept columns: Q is never formed.
 
-`fast` takes one map alone. One pass: W = H Omega, and a truncated generalised Nystrom approximation (see
-`sketch_recovery`). More passes share the same m products: X_1 = Omega has m / passes columns, X_(j+1) is the range of
-H X_j less its part in the directions before, a randomised block Krylov space (Musco and Musco 2015) of few large
-blocks; the Nystrom approximation then takes all products at once, half a power of H more than a Rayleigh-Ritz step.
-Two passes keep half as many columns more, p (3/2) m numbers, passes without end 2 p m.
+`fast` takes one map alone, in four passes unless told otherwise. One pass: W = H Omega, and a truncated generalised
+Nystrom approximation (see `sketch_recovery`). More passes share the same m products: X_1 = Omega has m / passes
+columns, X_(j+1) is the range of H X_j less its part in the directions before, a randomised block Krylov space (Musco
+and Musco 2015) of few large blocks; the Nystrom approximation then takes all products at once, half a power of H more
+than a Rayleigh-Ritz step. Two passes keep half as many columns more, p (3/2) m numbers, four p (7/4) m, passes without
+end 2 p m (in bytes: `sketch_room`). Four are the default, as they were the most accurate below throughout.
 
 Measured at equal products, p = 2,000, m = 200 (float64, the 50 leading pairs): 1 - overlap with the exact eigenspace,
 and |H - H_50|_F over that of the best approximation.
@@ -39,17 +41,19 @@ from torch import Tensor
 
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.a_posteriori import ErrorEstimate, error_estimate, joined
-from hessketch.linalg.measurement_store import MeasurementStore, MemoryMatrix, MemoryStore, StoredMatrix
+from hessketch.linalg.measurement_store import MeasurementStore, MemoryStore, StoredMatrix
 from hessketch.linalg.measurements import Measurements, measurements
 from hessketch.linalg.sketch_recovery import Recovered, nystrom, two_sided
-from hessketch.linalg.sketch_room import Room, fitting, places, require_possible, room_needed
-from hessketch.linalg.sketch_settings import METHODS, SketchSettings
-from hessketch.linalg.sketch_sweeps import combinations, measured, new_directions, small_matrices
+from hessketch.linalg.sketch_room import Budget, Room, fitting, require_places, require_possible, room_needed
+from hessketch.linalg.sketch_settings import SketchSettings
+from hessketch.linalg.sketch_sizes import METHODS
+from hessketch.linalg.sketch_sweeps import combinations, measured, new_directions, small_matrices, triangle
 from hessketch.linalg.vectors import Operator, ProgressCallback, dimension, no_progress, random_vectors
 from hessketch.seeds import derive_seed
 
 __all__ = [
     "METHODS",
+    "Budget",
     "Room",
     "SketchSettings",
     "SketchedEigenpairs",
@@ -64,7 +68,8 @@ class SketchedEigenpairs:
     """Eigenpairs of an approximation of the operator."""
 
     values: np.ndarray  # (k,) float64, by descending magnitude, signed
-    vectors: Tensor  # (p, k) orthonormal columns in the operator's dtype, on its device, or the host for want of room
+    vectors: Tensor  # (p, k) orthonormal columns in the operator's dtype, on its device; for want of room on the host,
+    # or mapped from the store's file
     products: int  # with all vectors, the probes included
     errors: ErrorEstimate | None  # None without probes
 
@@ -83,18 +88,22 @@ def sketched_eigh(
     Fewer pairs than asked for are returned where the operator's rank, to the rounding of its products, is less. The
     columns are kept in `store` if one is given, and a killed run then goes on from its last whole block, to the same
     numbers bit for bit on a CPU; otherwise on the operator's device or the host, whichever has room. `memory` bounds
-    the bytes taken on each (default half of what is free), beside what the operator takes.
+    the bytes taken on the device (default half of what is free), beside what the operator takes; half of what is free
+    bounds those on the host of a GPU. Eigenvectors that neither holds are kept in `store`, and read while it is there.
 
     Raises InputError for more pairs or measurements than p, for an operator that is not symmetric, and before the first
     product where memory or disk do not suffice, saying what would fit; NotFiniteError naming the vector.
     """
     p = dimension(operator)
     require_possible(p, settings)
-    place, vectors_place = places(operator, settings, store, memory)
-    run = _Run(operator, settings, seed, store or MemoryStore(place), progress or no_progress)
+    device = torch.device(operator.device)
+    found = require_places(p, settings, operator.dtype, Budget.of(device, memory, store))
+    stores = {"device": MemoryStore(device), "host": MemoryStore("cpu"), "store": store}
+    run = _Run(operator, settings, seed, stores[found.columns], progress or no_progress)
     products, columns, recovered = (_paper if settings.method == "paper" else _fast)(run)
     probed = run.probe_products()
-    vectors = combinations(columns, recovered, operator, vectors_place)
+    kept = stores[found.vectors]
+    vectors = combinations(columns, recovered, operator, lambda count: run.matrix("vectors", count, kept))
     values = recovered.values.cpu().numpy()
     errors = None if probed is None else run.errors(probed, values, vectors)
     return SketchedEigenpairs(values, vectors, products + settings.probes, errors)
@@ -119,9 +128,9 @@ class _Run:
         o = self.operator
         return measurements(self.settings.kind, o.shape[0], count, seed, dtype=o.dtype, device=o.device)
 
-    def matrix(self, name: str, columns: int) -> StoredMatrix:
+    def matrix(self, name: str, columns: int, store: MeasurementStore | None = None) -> StoredMatrix:
         identity = f"{asdict(self.settings)} seed {self.seed}"
-        return self.store.matrix(name, self.operator.shape[0], columns, self.operator.dtype, identity)
+        return (store or self.store).matrix(name, self.operator.shape[0], columns, self.operator.dtype, identity)
 
     def products(self, name: str, count: int, columns: Callable[[int, int], Tensor]) -> StoredMatrix:
         """H times columns 0 ... count - 1, those that the store does not hold yet."""
@@ -186,12 +195,14 @@ def _require_symmetric(core: Tensor, dtype: torch.dtype) -> None:
 
 
 def _paper(run: _Run) -> tuple[int, list[StoredMatrix], Recovered]:
-    """Inner measurements are formed from the kept columns; Q takes the place of the outer ones in memory."""
-    count, device = run.settings.count, run.operator.device
-    left, right = run.map(count, "left"), run.map(count, "right")
-    products = run.products("products1", count, right.columns)
-    inner = measured(left, products, device)
-    outer = products.columns(0, count // 2).to(device)
-    basis = MemoryMatrix.holding(torch.linalg.qr(outer).Q)
-    recovered = two_sided(measured(left, basis, device), measured(right, basis, device), inner, run.settings.pairs)
-    return count, [basis], recovered
+    """The inner measurements are formed from the kept columns, in one reading of them."""
+    count, device, dtype = run.settings.count, run.operator.device, run.operator.dtype
+    left, right, half = run.map(count, "left"), run.map(count, "right"), count // 2
+    outer = run.products("outer", half, right.columns)
+    rest = run.products("inner", count - half, lambda first, last: right.columns(half + first, half + last))
+    of_right = measured(right, outer, device)
+    _require_symmetric(of_right[:half], dtype)
+    of_left = measured(left, outer, device)
+    inner = torch.cat([of_left, measured(left, rest, device)], dim=1)
+    recovered = two_sided(of_left, of_right, inner, triangle([outer], run.operator), run.settings.pairs, dtype)
+    return count, [outer], recovered

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from hessketch.runs import IDENTITY
 from hessketch.studies.spectra import select, with_network_labels
@@ -45,25 +46,34 @@ def barrier_summary(barriers: pd.DataFrame) -> pd.DataFrame:
     One row a setting, `pair` and `path`: `pairs`; `same_examples`, the share of them whose ends were trained on the
     same examples (of others the second end's training loss is on examples that it has not seen); of each measured
     number its mean and `_standard_error` (NaN with one pair); `share_low`, the pairs whose barrier is at most
-    `threshold`, with its binomial `share_low_standard_error`.
+    `threshold`, and the ends of Wilson's 95% interval of that share, `share_low_from` and `share_low_to` (NaN with one
+    pair): it is no point where all pairs agree.
     """
     rows = []
     for key, group in with_low(barriers).groupby([*_SETTING, "path"], dropna=False, sort=False):
-        count, share = len(group), float(group["low"].mean())
+        interval = _wilson(int(group["low"].sum()), len(group))
         means = {name: group[name].mean() for name in _SUMMARISED}
         errors = {f"{name}_standard_error": group[name].sem() for name in _SUMMARISED}
         rows.append(
             {
                 **dict(zip([*_SETTING, "path"], key, strict=True)),
                 **{name: group[name].iloc[0] for name in ("n", "p", "classes", "threshold")},
-                "pairs": count,
+                "pairs": len(group),
                 "same_examples": float(group["same_examples"].mean()),
-                "share_low": share,
-                "share_low_standard_error": math.sqrt(share * (1 - share) / count),
+                "share_low": float(group["low"].mean()),
+                **dict(zip(("share_low_from", "share_low_to"), interval, strict=True)),
                 **{name: value for both in zip(means.items(), errors.items(), strict=True) for name, value in both},
             }
         )
     return pd.DataFrame(rows)
+
+
+def _wilson(hits: int, count: int) -> tuple[float, float]:
+    """Ends of Wilson's 95% interval of a share (Wilson 1927); NaN of a single trial."""
+    if count < 2:
+        return math.nan, math.nan
+    interval = binomtest(hits, count).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def best_places(paths: pd.DataFrame) -> pd.DataFrame:

@@ -24,7 +24,7 @@ TABLES = {
     "eigenvalues": ["split", "method", "rank", "eigenvalue"],
     "quality": ["pairs", "products", "seconds", "residual_squared"],
     "metrics": ["mask", "k", "metric", "similarity"],
-    "stability": ["of", "ratio", "first", "second", "similarity"],
+    "stability": ["of", "ratio", "first", "second", "similarity", "chance"],
 }
 """What the jobs measure, one table a job, a run's identity in each row: what tells it from the others."""
 
@@ -168,16 +168,21 @@ def shares_above(overlaps: pd.DataFrame) -> pd.DataFrame:
 def stabilisation(stability: pd.DataFrame) -> pd.DataFrame:
     """How soon masks and eigenspaces are what they stay: similarity of each checkpoint with the last and the next.
 
+    Two checkpoints whose similarity is not known (too few eigenpairs converged) are not among the means.
+
     Returns
     -------
     A row for each setting, `of`, `split`, `ratio` and checkpoint `time` but the last: `seeds`, and means over seeds
-    with standard errors of `to_last` and `to_next`.
+    with standard errors of `to_last` and `to_next`; `chance`, the similarity of two random masks or spaces of k.
     """
     keys, names = [*SETTING, "of", "split", "ratio", "k", "time"], ["to_last", "to_next"]
     if stability.empty:
-        return seed_means(stability, keys, names)
+        return seed_means(stability, keys, names).assign(chance=[])
     own = [*IDENTITY, "of", "split", "ratio", "k", "time"]
     pairs = stability[stability["first"] < stability["second"]].rename(columns={"first": "time"})
-    by_second = pairs.sort_values("second").groupby(own, dropna=False, sort=False)["similarity"]
-    both = pd.DataFrame({"to_next": by_second.first(), "to_last": by_second.last()}).reset_index()
-    return seed_means(both, keys, names).sort_values(keys, ignore_index=True)
+    groups = pairs.sort_values("second").groupby(own, dropna=False, sort=False)
+    similarity = groups["similarity"]  # of the next and the last even where it is not known
+    ends = {"to_next": similarity.first(skipna=False), "to_last": similarity.last(skipna=False)}
+    both = pd.DataFrame({**ends, "chance": groups["chance"].first()}).reset_index()
+    found = seed_means(both, keys, [*names, "chance"]).drop(columns="chance_standard_error")
+    return found.sort_values(keys, ignore_index=True)

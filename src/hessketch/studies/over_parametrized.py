@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hessketch.errors import InputError
+from hessketch.linalg.dense_eigenpairs import rounding_of
 from hessketch.linalg.outliers import count_outliers
 from hessketch.runs import IDENTITY
 from hessketch.studies.sgd_dynamics import base_point
@@ -23,8 +24,6 @@ OPERATORS = ("hessian", "ggn", "output_gradients")
 NEAR_ZERO = 1e-3
 """An eigenvalue whose magnitude is below this share of the largest magnitude is near zero; one below minus this share
 is negative beyond doubt."""
-ROUNDING = 1e-12
-"""What is smaller than this share of the largest magnitude is rounding: neither positive nor negative."""
 CANDIDATES = 3
 """Outliers are looked for among the so many times C largest eigenvalues (C classes)."""
 BULK_QUANTILES = {"bulk_median": 0.5, "bulk_90": 0.9, "bulk_99": 0.99}
@@ -42,8 +41,8 @@ def spectral_counts(eigenvalues: np.ndarray, classes: int) -> dict[str, float]:
 
     Returns
     -------
-    `near_zero` and `near_zero_share`; `negative` (beyond ROUNDING), `negative_beyond` (beyond NEAR_ZERO) and
-    `negative_ratio` = -min / max; `zero`, magnitudes within ROUNDING; `outliers`, the r that maximises the ratio of
+    `near_zero` and `near_zero_share`; `negative` (beyond `rounding_of` all), `negative_beyond` (beyond NEAR_ZERO) and
+    `negative_ratio` = -min / max; `zero`, magnitudes within rounding; `outliers`, the r that maximises the ratio of
     eigenvalue r to eigenvalue r + 1 among the CANDIDATES C + 1 largest, what is near zero or negative counting as
     NEAR_ZERO times the largest magnitude, so that no outlier is near zero; `gap`, that ratio: the rule always finds
     some r, and a gap of about 1 says that nothing stands apart; `outliers_by_test`, the number that
@@ -58,7 +57,7 @@ def spectral_counts(eigenvalues: np.ndarray, classes: int) -> dict[str, float]:
         raise InputError(f"{len(values)} eigenvalues, some not finite, or none; give all of a matrix, each a number")
     sizes = np.abs(values)
     largest = sizes.max()
-    rounding, near = ROUNDING * largest, NEAR_ZERO * largest
+    rounding, near = rounding_of(values), NEAR_ZERO * largest
     outliers, gap = _largest_gap(values[: CANDIDATES * classes + 1], near)
     bulk = values[outliers:]
     quantiles = {

@@ -6,13 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.func import functional_call
 
 from hessketch.curvature.operators import CurvatureOperator
 from hessketch.data.examples import Examples
-from hessketch.eigenspaces.dense_eigenpairs import dense_eigenpairs
+from hessketch.eigenspaces import eigenpairs
 from hessketch.eigenspaces.eigenpairs import (
     Eigenspace,
     exact_eigenspace,
@@ -116,6 +114,29 @@ def test_lanczos_finds_the_eigenspace_with_its_residuals(written_out, dtype):
     assert math.isnan(found.negative_share) and math.isnan(found.frobenius_squared)
 
 
+def test_pairs_that_lanczos_says_have_not_converged_are_not_there(monkeypatch):
+    whole = krylov_eigenspace(operator(), K, seed=0)
+    original = eigenpairs.many_eigenpairs
+
+    def interrupted(*arguments, **options):
+        found = original(*arguments, **options)
+        return replace(found, converged=3, residuals=np.where(np.arange(K) < 3, found.residuals, 1.0))
+
+    monkeypatch.setattr(eigenpairs, "many_eigenpairs", interrupted)
+    found = krylov_eigenspace(operator(), K, seed=0)
+    assert found.values.tolist() == whole.values[:3].tolist() and len(found.residuals) == 3
+    assert torch.equal(found.vectors, whole.vectors[:, :3])
+
+
+def test_of_a_sketch_in_place_of_lanczos_the_pairs_with_small_residuals_are_there(written_out):
+    matrix, values, _ = written_out
+    found = krylov_eigenspace(operator(), 20, seed=0, method="sketched")
+    u = found.vectors.numpy()
+    assert 0 < len(found.values) < 20 and u.shape == (P, len(found.values))
+    assert (np.linalg.norm(matrix @ u - u * found.values, axis=0) <= 1.01e-3 * np.abs(found.values)).all()
+    np.testing.assert_allclose(found.values, values[: len(found.values)], rtol=1e-3)
+
+
 @pytest.mark.parametrize("method", ["fast", "paper"])
 def test_the_sketch_finds_the_eigenspace_and_estimates_what_is_left(written_out, method):
     matrix, values, _ = written_out
@@ -175,44 +196,6 @@ def test_quality_says_nothing_of_spaces_that_are_not_there():
     assert fewer["subspace_overlap_half"] == pytest.approx(1) and math.isnan(fewer["subspace_overlap"])
     alone = quality(exact, None)
     assert all(math.isnan(alone[name]) for name in ("eigenvalue_error", "subspace_overlap_half", "subspace_overlap"))
-
-
-def symmetric(p: int, rank: int, seed: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    q = torch.linalg.qr(torch.randn(p, p, generator=generator, dtype=torch.float64)).Q
-    values = torch.zeros(p, dtype=torch.float64)
-    values[:rank] = torch.randn(rank, generator=generator, dtype=torch.float64)
-    matrix = q @ (values[:, None] * q.T)
-    return (matrix + matrix.T) / 2
-
-
-@settings(max_examples=50)
-@given(p=st.integers(1, 40), share=st.floats(0, 1), rank=st.floats(0, 1), seed=st.integers(0, 100))
-def test_dense_eigenpairs_are_eigenpairs_of_largest_magnitude_whatever_the_rank(p, share, rank, seed):
-    matrix, k = symmetric(p, round(rank * p), seed), max(1, round(share * p))
-    kept = matrix.clone()
-    everything, values, vectors = dense_eigenpairs(matrix, k)
-    expected = np.linalg.eigvalsh(matrix.numpy())
-    np.testing.assert_allclose(everything.numpy(), expected, atol=1e-12)
-    np.testing.assert_allclose(np.abs(values.numpy()), np.sort(np.abs(expected))[::-1][:k], atol=1e-12)
-    np.testing.assert_allclose(matrix @ vectors, vectors * values, atol=1e-12)
-    np.testing.assert_allclose(vectors.T @ vectors, np.eye(k), atol=1e-12)
-    assert torch.equal(matrix, kept)
-
-
-@pytest.mark.parametrize("signs", [1, -1])
-def test_dense_eigenpairs_of_a_definite_matrix_are_all_at_one_end(signs):
-    matrix = torch.diag(signs * torch.arange(1.0, 31, dtype=torch.float64))
-    _, values, vectors = dense_eigenpairs(matrix, 3)
-    assert values.tolist() == pytest.approx([signs * 30, signs * 29, signs * 28])
-    assert vectors.abs()[[29, 28, 27], [0, 1, 2]].tolist() == pytest.approx([1, 1, 1])
-
-
-def test_dense_eigenpairs_of_a_matrix_of_another_kind_are_refused():
-    with pytest.raises(InputError, match="allowed: 1 to 3, float64"):
-        dense_eigenpairs(torch.eye(3), 1)
-    with pytest.raises(InputError, match="4 eigenpairs of a 3 x 3 matrix"):
-        dense_eigenpairs(torch.eye(3, dtype=torch.float64), 4)
 
 
 def test_a_decomposition_that_memory_does_not_hold_is_refused_before_it_starts():

@@ -3,6 +3,7 @@
 import math
 import re
 from collections import namedtuple
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -16,7 +17,8 @@ from hessketch.curvature.losses import cross_entropy
 from hessketch.data.examples import Examples
 from hessketch.data.of_run import examples_of_run
 from hessketch.data.prepared import prepare_dataset
-from hessketch.eigenspaces import measuring
+from hessketch.eigenspaces import measuring, room
+from hessketch.eigenspaces.eigenpairs import exact_memory
 from hessketch.eigenspaces.job import _task, measure_runs
 from hessketch.eigenspaces.settings import EigenspaceSettings
 from hessketch.eigenspaces.subjects import Subject, first_of_each_class, points_at_steps, points_of_rounds
@@ -24,6 +26,7 @@ from hessketch.eigenspaces.tables import TABLES
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.grassmannian import METRICS
 from hessketch.networks.registry import network_of
+from hessketch.progress import Progress
 from hessketch.records import read_record, read_table
 from hessketch.runs import IDENTITY, Run
 from hessketch.training.trajectories import follow_runs
@@ -76,6 +79,10 @@ def trainings(tmp_path_factory) -> Trainings:
         device=torch.device("cpu"),
     )
     return made
+
+
+class Killed(Exception):
+    pass
 
 
 def measure(trainings, runs, output, settings=SETTINGS, subject_of=None, **options):
@@ -228,22 +235,55 @@ def test_stability_compares_masks_and_eigenspaces_of_every_two_steps(measured, d
 
 
 def test_eigenspaces_of_larger_networks_are_compared_as_products_find_them(trainings, measured, tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "_FORMED", P - 1)
+    for module in (measuring, room):
+        monkeypatch.setattr(module, "FORMED", P - 1)
     record = measure(trainings, [RUN], tmp_path, replace(QUICK, stability_ratios=(0.03,)))
     assert record["measured"][0]["stability_eigenspaces"] == "many_eigenpairs: auto"
     found, exact = (of(table["stability"], split="test", ratio=0.03) for table in (read(tmp_path), measured[0]))
     assert found["similarity"].tolist() == pytest.approx(exact["similarity"].tolist(), abs=1e-3)
 
 
-def test_points_that_are_beyond_measure_are_left_out_of_a_run_that_diverged_with_the_reason(trainings, tmp_path):
+def diverged(trainings) -> Subject:
+    """A start, and a step whose weights are NaN."""
     wild = trainings.subject(WILD)
     start = wild.points[0]
     broken = replace(start, time=7, state={name: tensor * math.nan for name, tensor in start.state.items()})
-    subject = replace(wild, points=[start, broken], stability=[start, broken], finished=False)
+    return replace(wild, points=[start, broken], stability=[start, broken], finished=False)
+
+
+def test_points_that_are_beyond_measure_are_left_out_of_a_run_that_diverged_with_the_reason_even_after_a_kill(
+    trainings, tmp_path, monkeypatch
+):
+    subject, original = diverged(trainings), measuring.eigenspace_stability
+
+    def dying(*arguments):
+        raise Killed
+
+    monkeypatch.setattr(measuring, "eigenspace_stability", dying)
+    with pytest.raises(Killed):
+        measure(trainings, [WILD], tmp_path, QUICK, subject_of=lambda run: subject)
+    monkeypatch.setattr(measuring, "eigenspace_stability", original)
+    measured_again = []
+    monkeypatch.setattr(measuring.Measuring, "_measured", lambda *of: measured_again.append(of))
     record = measure(trainings, [WILD], tmp_path, QUICK, subject_of=lambda run: subject)
-    assert record["measured"][0]["left_out"] == {"step 7": "the weights hold NaN or infinity: they have diverged"}
+    assert not measured_again
+    reason = "the weights hold NaN or infinity: they have diverged"
+    assert record["measured"][0]["left_out"] == {"step 7, test": reason, "step 7, stability": reason}
     tables = read(tmp_path)
     assert set(tables["overlaps"]["time"]) == {0} and set(tables["stability"]["second"]) == {0}
+
+
+def test_want_of_room_is_an_error_of_a_run_that_diverged_too(trainings, tmp_path, monkeypatch):
+    subject, asked = diverged(trainings), []
+
+    def required(self):
+        asked.append(self.folder)
+        if len(asked) == 3:  # once before all, then at each point
+            raise InputError("no room")
+
+    monkeypatch.setattr(room.Needs, "require_points", required)
+    with pytest.raises(InputError, match=f"{WILD.path}, step 7: no room"):
+        measure(trainings, [WILD], tmp_path, QUICK, subject_of=lambda run: subject)
 
 
 def test_nan_in_the_weights_of_a_run_that_finished_is_an_error_that_names_run_and_step(trainings, tmp_path):
@@ -251,12 +291,8 @@ def test_nan_in_the_weights_of_a_run_that_finished_is_an_error_that_names_run_an
     state = {name: tensor.clone() for name, tensor in subject.points[1].state.items()}
     state["1.weight"][0, 3] = math.nan
     broken = replace(subject, points=[subject.points[0], replace(subject.points[1], state=state)])
-    with pytest.raises(NotFiniteError, match=f"{RUN.path}, step 40: the weights hold NaN"):
+    with pytest.raises(NotFiniteError, match=f"{RUN.path}, step 40, test: the weights hold NaN"):
         measure(trainings, [RUN], tmp_path, QUICK, subject_of=lambda run: broken)
-
-
-class Killed(Exception):
-    pass
 
 
 def test_a_killed_job_goes_on_with_the_point_that_was_not_finished(trainings, tmp_path, monkeypatch):
@@ -315,8 +351,7 @@ def test_measurements_that_memory_does_not_hold_go_to_files_and_change_nothing(
             super().__init__(folder, task)
 
     monkeypatch.setattr(measuring, "MeasurementFiles", Files)
-    needed = measuring.room_needed
-    monkeypatch.setattr(measuring, "room_needed", lambda *of: replace(needed(*of), columns=2**62))
+    monkeypatch.setattr(room.Needs, "sketch_on_disk", lambda self: True)
     measure(trainings, [RUN], tmp_path, replace(QUICK, methods=("sketched",), stability_ratios=(0.01,)))
     assert len(folders) == 2 and all(tmp_path in folder.parents for folder in folders)
     assert not (tmp_path / "partial").exists()
@@ -365,11 +400,85 @@ def test_a_network_beyond_exact_up_to_has_the_other_methods_alone(trainings, tmp
     assert record["measured"][0]["methods"] == ["lanczos", "sketched"]
 
 
-def test_eigenspaces_that_the_disk_does_not_hold_are_refused_with_what_would_fit(trainings, tmp_path, monkeypatch):
-    Usage = namedtuple("Usage", "free")
-    monkeypatch.setattr(measuring.shutil, "disk_usage", lambda folder: Usage(2 * 4 * P * 10))
-    with pytest.raises(InputError, match=f"eigenspaces of 3 steps, 10 vectors of {P} parameters.*: 2 steps would fit"):
-        measure(trainings, [RUN], tmp_path, QUICK)
+def test_eigenspaces_that_the_disk_does_not_hold_beside_its_reserve_are_refused_with_what_would_fit(
+    trainings, tmp_path, monkeypatch
+):
+    Usage = namedtuple("Usage", "free total")
+    usage = Usage(2 * 4 * P * 10 + 1000, 20000)  # 5 % stay free
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: usage)
+    words = f"^{RUN.path}: eigenspaces of 3 steps, 10 vectors of {P} parameters.*: 2 steps would fit.*; {OTHER.path}: "
+    with pytest.raises(InputError, match=words):
+        measure(trainings, [RUN, OTHER], tmp_path, QUICK)
+    assert not list(tmp_path.iterdir()), "nothing was measured before"
+
+
+@pytest.mark.parametrize(
+    ("method", "memory", "words"),
+    [
+        ("exact", exact_memory(P) - 1, rf"decomposing the Hessian of {P} parameters takes .*enough for {P - 1} param"),
+        ("lanczos", 2 * 4 * P * 120, r"12 eigenpairs .* by lanczos keep some 138 vectors, .*enough for 0 pairs"),
+        ("sketched", 2**18, f"12 eigenpairs from 50 measurements of {P} parameters need .* would fit"),
+    ],
+)
+def test_a_method_without_room_is_refused_for_all_runs_before_anything_is_measured(
+    trainings, tmp_path, monkeypatch, method, memory, words
+):
+    monkeypatch.setattr(room, "free_disk", lambda folder: 10**4)
+    runs = {"subject_of": lambda run: trainings.subject(run, stability=())}
+    with pytest.raises(InputError, match=f"^{RUN.path}: {words}.*; {OTHER.path}: {words}"):
+        measure(trainings, [RUN, OTHER], tmp_path, replace(QUICK, methods=(method,)), memory=memory, **runs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_eigenspaces_that_a_killed_job_left_on_the_disk_need_no_room_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "free_disk", lambda folder: 2 * 4 * P * 10)
+    needs = room.Needs(room.Size(P, torch.float32, torch.device("cpu")), QUICK, None, tmp_path)
+    with pytest.raises(InputError, match="2 steps would fit"):
+        needs.require_stability(3)
+    (tmp_path / "stability/test").mkdir(parents=True)
+    (tmp_path / "stability/test/0.safetensors").touch()
+    needs.require_stability(3)
+
+
+def test_eigenspaces_of_ratios_beyond_the_pairs_are_not_compared_and_the_log_says_so(trainings, tmp_path, monkeypatch):
+    sizes, exact = [], measuring.exact_eigenspace
+    monkeypatch.setattr(measuring, "exact_eigenspace", lambda *of, **more: sizes.append(of[3]) or exact(*of, **more))
+    log, subject = tmp_path / "log.txt", {"subject_of": lambda run: trainings.subject(run, points=())}
+    with closing(Progress("test", log)) as progress:
+        record = measure(trainings, [RUN], tmp_path / "out", replace(QUICK, pairs=9), progress=progress, **subject)
+    table = read(tmp_path / "out")["stability"]
+    assert set(of(table, of="mask")["k"]) == {4, 10} and set(of(table, of="eigenspace")["k"]) == {4}
+    assert sizes == [4] * 3, "no more pairs than are compared"
+    assert "of the ratios 0.07 masks alone are compared" in log.read_text()
+    assert record["measured"][0]["stability_ratios_of_masks_alone"] == [0.07]
+
+
+def test_pairs_that_did_not_converge_are_left_out_with_a_note_and_not_compared(trainings, tmp_path, monkeypatch):
+    original, converged = measuring.krylov_eigenspace, {"lanczos": [7, 0], "auto": [4, 10, 2]}
+    for module in (measuring, room):
+        monkeypatch.setattr(module, "FORMED", P - 1)
+
+    def some(*arguments, method="lanczos", **options):
+        found, k = original(*arguments, method=method, **options), converged[method].pop(0)
+        return replace(found, values=found.values[:k], vectors=found.vectors[:, :k], residuals=found.residuals[:k])
+
+    monkeypatch.setattr(measuring, "krylov_eigenspace", some)
+    log = tmp_path / "log.txt"
+    with closing(Progress("test", log)) as progress:
+        settings = replace(QUICK, methods=("lanczos",))
+        record = measure(trainings, [RUN], tmp_path / "out", settings, progress=progress)
+    tables = read(tmp_path / "out")
+    assert tables["overlaps"]["k"].max() == 7 and set(tables["quality"]["time"]) == {0}
+    spaces = of(tables["stability"], of="eigenspace").set_index(["k", "first", "second"])["similarity"]
+    known = {(4, 0, 0), (4, 0, 5), (4, 5, 5), (10, 5, 5)}
+    assert {at: not math.isnan(value) for at, value in spaces.items()} == {at: at in known for at in spaces.index}
+    assert record["measured"][0]["not_converged"] == {
+        "step 0, test, lanczos": "7 of 12 pairs converged (lanczos)",
+        "step 40, test, lanczos": "0 of 12 pairs converged (lanczos)",
+        "step 0, stability, test": "4 of 10 pairs converged (lanczos)",
+        "step 40, stability, test": "2 of 10 pairs converged (lanczos)",
+    }
+    assert "step 40, stability, test: 2 of 10 pairs converged" in log.read_text()
 
 
 def test_rounds_of_a_federation_are_points_of_which_less_is_known(trainings, tmp_path):

@@ -9,7 +9,6 @@ from hessketch.curvature.dense import dense_hessian
 from hessketch.curvature.losses import as_loss
 from hessketch.curvature.operators import CurvatureOperator
 from hessketch.eigenspaces.masks import (
-    by_layer_mask,
     by_layer_masks,
     counts_in_layers,
     energies_in_layers,
@@ -58,7 +57,7 @@ def test_counts_of_huge_layers_are_exact():
 
 def test_a_mask_by_layer_holds_the_largest_weights_of_each_layer():
     flat = torch.tensor([0.1, -0.3, 0.2, 0.0, 9.0, -8.0, 7.0, 10.0])
-    assert by_layer_mask(flat, [4, 4], 4).tolist() == [1, 2, 4, 7]
+    assert by_layer_masks(flat, [4, 4], [4])[0].tolist() == [1, 2, 4, 7]
     assert largest_entries_mask(flat, 4).tolist() == [4, 5, 6, 7]
 
 
@@ -79,7 +78,7 @@ def test_masks_by_layer_are_the_largest_entries_of_every_layer_alone(sizes, data
 
 def test_one_layer_makes_a_mask_by_layer_the_global_one():
     flat = random_values(50)
-    assert torch.equal(by_layer_mask(flat, [50], 7), largest_entries_mask(flat, 7))
+    assert torch.equal(by_layer_masks(flat, [50], [7])[0], largest_entries_mask(flat, 7))
 
 
 def test_coordinates_of_a_mask_are_counted_in_their_layers():
@@ -137,11 +136,11 @@ def test_bad_sizes_and_layers_are_refused():
     flat = random_values(10)
     for k in (10, 11):
         with pytest.raises(InputError, match=f"mask of {k} of 10 parameters says nothing; allowed sizes: 1 to 9"):
-            by_layer_mask(flat, [4, 6], k)
+            by_layer_masks(flat, [4, 6], [k])
     with pytest.raises(InputError, match="k is 0"):
-        by_layer_mask(flat, [4, 6], 0)
+        by_layer_masks(flat, [4, 6], [0])
     with pytest.raises(InputError, match="layers have 9 entries"):
-        by_layer_mask(flat, [4, 5], 3)
+        by_layer_masks(flat, [4, 5], [3])
     with pytest.raises(InputError, match="no layers"):
         layer_sizes({})
     with pytest.raises(InputError, match="size of layer 1 is 0"):
@@ -157,7 +156,7 @@ def test_values_and_columns_with_nan_are_refused_by_their_place(monkeypatch):
     flat = random_values(10)
     flat[7] = math.nan
     with pytest.raises(InputError, match=r"values\[7\] is nan"):
-        by_layer_mask(flat, [4, 6], 3)
+        by_layer_masks(flat, [4, 6], [3])
     columns = torch.zeros(5, 2)
     columns[2, 1] = math.nan
     with pytest.raises(InputError, match="row 2 of the columns holds NaN"):

@@ -90,6 +90,19 @@ def test_chance_levels_are_those_of_all_masks_enumerated(tables, k):
     assert row["chance"] == pytest.approx(k / P) and row["live"] == 6
 
 
+@pytest.mark.parametrize("k", [2, 4])
+def test_each_mask_is_compared_with_random_ones_of_its_own_share_in_each_layer(tables, k):
+    """The best mask may lie in other layers than the largest weights: its level is that of its own counts."""
+    layers, leverages = (range(4), range(4, 5), range(5, 8)), VECTORS[:, :k].square().sum(1)
+    by_layer = {2: [1, 5], 4: [1, 3, 4, 5]}[k]
+    own = {"magnitude": magnitude_mask(k), "magnitude_by_layer": by_layer, "best": leverages.topk(k).indices.tolist()}
+    rows = of(tables["overlaps"], k=k).set_index("mask")["chance_by_layer"]
+    for name, mask in own.items():
+        level = sum(sum(i in part for i in mask) * float(leverages[list(part)].mean()) for part in layers) / k
+        assert rows[name] == pytest.approx(level, rel=1e-10), name
+    assert rows.nunique() > 1
+
+
 def test_chance_among_live_parameters_is_unknown_where_a_mask_has_more():
     found = mask_tables(VECTORS, Weights(THETA, LAYERS, torch.arange(P) < 3), [0.5])["overlaps"]
     assert of(found, k=4)["chance_live"].isna().all() and of(found, k=4)["chance_live_sd"].isna().all()

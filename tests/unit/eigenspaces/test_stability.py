@@ -1,13 +1,16 @@
 """Masks and eigenspaces of two steps of a training against sets and matrices written out."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
-from hessketch.eigenspaces.stability import eigenspace_stability, mask_stability
+from hessketch.eigenspaces.stability import eigenspace_stability, iou_chance, mask_stability
 from hessketch.eigenspaces.tables import STABILITY
 from hessketch.errors import InputError
+from hessketch.linalg.chance_overlaps import chance_overlap
+from hessketch.linalg.coordinate_subspaces import mask_iou
 
 P = 20
 
@@ -33,6 +36,18 @@ def test_masks_are_compared_by_intersection_over_union():
         assert list(zip(rows["first"], rows["second"], strict=True)) == PAIRS
 
 
+def test_two_random_masks_have_about_the_union_over_which_their_mean_overlap_lies():
+    generator, p, k = torch.Generator().manual_seed(0), 400, 80
+    drawn = [torch.randperm(p, generator=generator)[:k].sort().values for _ in range(401)]
+    found = torch.tensor([mask_iou(first, second) for first, second in pairwise(drawn)])
+    level = iou_chance(p, k)
+    assert level.mean == pytest.approx(0.2 / 1.8)
+    assert float(found.mean()) == pytest.approx(level.mean, abs=4 * level.sd / 20 + 1e-3)
+    assert float(found.std()) == pytest.approx(level.sd, rel=0.15)
+    rows = mask_stability({0: WEIGHTS[0]}, [0.5])
+    assert rows[["chance", "chance_sd"]].to_numpy().tolist() == [list(iou_chance(P, 10))]
+
+
 def test_masks_of_the_same_weights_are_the_same_whatever_their_scale_and_signs():
     found = mask_stability({0: WEIGHTS[0], 5: -3 * WEIGHTS[0]}, [0.3])
     assert found["similarity"].tolist() == [1.0, 1.0, 1.0]
@@ -52,6 +67,7 @@ def test_eigenspaces_are_compared_by_the_overlap_of_their_leading_columns():
         first, second = (bases[row[name]][:, :k] for name in ("first", "second"))
         expected = float((first @ first.T @ second @ second.T).trace()) / k
         assert row["k"] == k and row["similarity"] == pytest.approx(expected, abs=1e-5)
+        assert row["chance"] == pytest.approx(k / P) and row["chance_sd"] == chance_overlap(P, k).sd > 0
     assert len(found) == 2 * len(PAIRS) and len(read) <= len(PAIRS)
 
 

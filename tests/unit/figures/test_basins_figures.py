@@ -95,6 +95,7 @@ def test_the_path_is_drawn_beside_the_line_between_the_ends_alone(drawn):
     assert (on_line.get_xdata().min(), on_line.get_xdata().max()) == pytest.approx((0.0, 1.0))
     assert max(on_line.get_ydata()) == pytest.approx(2.2 + 0.075) and max(found.get_ydata()) == pytest.approx(0.295)
     assert losses.get_ylim()[0] == 0
+    assert all(len(ax.collections) == 4 for ax in drawn("path").axes)  # bands of train and test on either way
 
 
 def test_a_pair_of_seeds_is_a_dot_beside_the_threshold(drawn):

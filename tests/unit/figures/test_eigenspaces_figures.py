@@ -210,6 +210,13 @@ def test_heat_maps_are_symmetric_with_masks_beside_eigenspaces(drawn):
     assert np.asarray(shown) == pytest.approx(np.array([[1, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 1]]))
     assert figure.axes[0].get_ylabel().startswith("$k$ = 10 (0.05") and figure.axes[1].images[0].get_clim() == (0, 1)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["0", "10", "100"]
+    assert [ax.texts[0].get_text() for ax in figure.axes[:2]] == ["by chance 0.026", "by chance 0.05"]
+
+
+def test_a_ratio_whose_masks_alone_were_compared_has_panels_that_say_so(full):
+    rows = full["stability"]
+    figure = FIGURES["stability"]({"stability": rows[(rows["of"] == "mask") | (rows["ratio"] == 0.05)]})
+    assert [ax.texts[0].get_text() for ax in figure.axes[3:6]] == ["by chance 0.11", "not compared", "not compared"]
 
 
 def test_pairs_of_checkpoints_that_were_not_compared_stay_blank(full):
@@ -289,13 +296,18 @@ def test_costs_are_means_by_size_and_method(drawn):
 
 def test_federated_trainers_are_above_their_differences_to_uncompressed_training(drawn, full):
     figure = drawn("federated")
-    trained = figure.axes[0].lines[3:]
-    assert trained[0].get_ydata() == pytest.approx(0.2 * 0.9 * 1.1 * np.array([1.6, 1.2]))
+    chance, *lines = figure.axes[0].lines  # of each trainer two levels and its overlap
+    assert chance.get_ydata() == pytest.approx([0.2, 0.2]) and len(lines) == 2 * 3
+    assert lines[2].get_ydata() == pytest.approx(0.2 * 0.9 * 1.1 * np.array([1.6, 1.2]))
     zero, difference = figure.axes[2].lines
     assert zero.get_ydata()[0] == 0.0
     assert difference.get_ydata() == pytest.approx([0.0, -0.1 * 0.2 * 0.9 * 1.1 * 1.2])
     words = [text.get_text() for text in figure.legends[0].texts]
     assert words[0] == "uncompressed" and words[1].startswith("Count-Sketch, 10")
+    moved = full["federated"].assign(chance_by_layer=full["federated"]["trainer"].eq("uncompressed") * 0.1 + 0.1)
+    _, *lines = FIGURES["federated"]({"federated": moved}).axes[0].lines
+    assert [lines[at].get_ydata()[0] for at in (0, 3)] == pytest.approx([0.2, 0.1]), "levels are those of the trainer"
+    assert [lines[at].get_color() for at in (0, 3)] == [lines[at].get_color() for at in (2, 5)]
     alone = full["federated"][full["federated"]["trainer"] != "uncompressed"]
     assert len(FIGURES["federated"]({"federated": alone}).axes) == 2
 

@@ -218,6 +218,23 @@ def test_the_number_of_eigenvectors_is_the_callers_to_say(measured, trainings, t
     assert (found["move_in_top"] < measured[0]["barriers"]["move_in_top"].iloc[:4]).all()
 
 
+def test_mini_batches_of_a_path_are_of_all_examples_where_these_are_fewer(trainings, tmp_path):
+    runs = [run for run in RUNS if run.seed == 0]
+    for name, size in (("more", 100), ("as many", 40), ("all", 0), ("fewer", 39)):
+        record = measure(trainings, tmp_path / name, runs, search=replace(SHORT, batch_size=size))
+        assert [pair["path_batch_size"] for pair in record["measured"]] == [39 if name == "fewer" else 40] * 2
+    tables = {name: read(tmp_path / name)["paths"] for name in ("more", "as many", "all", "fewer")}
+    for name in ("more", "as many"):
+        pandas.testing.assert_frame_equal(tables[name], tables["all"], check_exact=True)
+    assert not tables["fewer"].equals(tables["all"])
+
+
+def test_more_eigenvectors_than_parameters_are_refused_before_any_search(trainings, tmp_path, monkeypatch):
+    monkeypatch.setattr(basins_job, "find_path", lambda *arguments, **options: pytest.fail("a path was searched for"))
+    with pytest.raises(InputError, match=rf"continued: .*{P + 1} leading eigenvectors asked of {P} parameters"):
+        measure(trainings, tmp_path, settings=replace(SETTINGS, top=P + 1))
+
+
 def test_ends_of_the_same_examples_are_said_to_be_so(trainings, tmp_path):
     def shared(run: Run) -> Solution:
         return replace(trainings.solution(run), train=trainings.examples(LARGE, "train"))

@@ -3,7 +3,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hessketch.errors import InputError
@@ -14,7 +14,6 @@ from hessketch.linalg.coordinate_subspaces import (
     magnitude_order,
     mask_angles,
     mask_iou,
-    mask_overlaps,
     require_mask,
 )
 from hessketch.linalg.subspaces import overlap, principal_angles
@@ -52,30 +51,9 @@ def test_largest_entries_are_the_leading_ones_of_the_order(values, data):
     assert largest_entries_mask(torch.tensor(values), k).tolist() == expected.tolist()
 
 
-@settings(max_examples=25)
-@given(p=st.integers(2, 14), data=st.data())
-def test_overlaps_of_many_sizes_are_those_of_the_dense_subspaces(p, data):
-    columns = data.draw(st.integers(1, p))
-    basis, order = random_basis(p, columns, data.draw(st.integers(0, 99))), random_mask(p, p, 1)
-    order = order[torch.randperm(p, generator=torch.Generator().manual_seed(2))]
-    ks = data.draw(st.lists(st.integers(1, min(columns, p - 1)), min_size=1, max_size=5))
-    found = mask_overlaps(basis, order, ks)
-    expected = [overlap(basis[:, :k], axes(p, order[:k])) for k in ks]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-15)
-
-
-def test_overlaps_do_not_depend_on_the_blocks_of_rows(small_blocks):
-    basis, order = random_basis(40, 17), magnitude_order(torch.sin(torch.arange(40.0)))
-    expected = [float(basis[order[:k], :k].square().sum()) / k for k in range(1, 18)]
-    found = mask_overlaps(basis, order, list(range(1, 18)))
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
-
-
 def test_sums_are_in_float64_for_float32_vectors():
     p, k = 400, 200
     basis = random_basis(p, k).float()
-    expected = float(basis[:k].double().square().sum()) / k
-    assert float(mask_overlaps(basis, torch.arange(p), [k])) == pytest.approx(expected, rel=1e-13)
     *_, (_, leverages) = leverages_at(basis, [3, k])
     torch.testing.assert_close(leverages, basis.double().square().sum(1), rtol=1e-13, atol=0)
 
@@ -90,7 +68,7 @@ def test_the_mask_of_largest_leverages_has_the_largest_overlap_of_all():
     p, k = 9, 4
     basis = random_basis(p, k, 3)
     (_, leverages), *_ = leverages_at(basis, [k])
-    every = {mask: float(mask_overlaps(basis, torch.tensor(mask), [k])) for mask in combinations(range(p), k)}
+    every = {mask: overlap(basis, axes(p, torch.tensor(mask))) for mask in combinations(range(p), k)}
     best = largest_entries_mask(leverages, k)
     assert every[tuple(best.tolist())] == pytest.approx(max(every.values()), rel=1e-14)
     assert max(every.values()) > 1.05 * sorted(every.values())[-10]  # so that the test can tell
@@ -153,16 +131,14 @@ def test_a_mask_of_zero_or_full_size_is_refused():
         mask_iou(torch.tensor([], dtype=torch.int64), torch.tensor([1]))
     for ks in ([6], [], [2, 7]):
         with pytest.raises(InputError, match="allowed: one or more from 1 to 5"):
-            mask_overlaps(basis, torch.arange(6), ks)
+            leverages_at(basis, ks)
     with pytest.raises(InputError, match="k is 0"):
-        mask_overlaps(basis, torch.arange(6), [3, 0])
+        leverages_at(basis, [0, 3])
 
 
-def test_sizes_beyond_the_columns_or_the_order_are_refused():
+def test_sizes_beyond_the_columns_or_out_of_order_are_refused():
     with pytest.raises(InputError, match=r"3 columns.*from 1 to 3"):
         next(leverages_at(random_basis(6, 3), [4]))
-    with pytest.raises(InputError, match="order of 2; allowed: one or more from 1 to 2"):
-        mask_overlaps(random_basis(6, 3), torch.tensor([4, 1]), [3])
     with pytest.raises(InputError, match="ascending, each once"):
         next(leverages_at(random_basis(6, 3), [2, 2]))
 
@@ -172,14 +148,9 @@ def test_indices_out_of_range_repeated_or_not_whole_are_refused():
     for wrong in ([0, 6], [-1, 2]):
         with pytest.raises(InputError, match="outside the 6 coordinates; allowed: 0 to 5"):
             mask_angles(basis, torch.tensor(wrong))
-        with pytest.raises(InputError, match="outside the 6 coordinates"):
-            mask_overlaps(basis, torch.tensor(wrong), [2])
     for wrong in ([1, 1], [3, 2]):
         with pytest.raises(InputError, match="repeat or are not ascending"):
             require_mask(torch.tensor(wrong), 6)
-    with pytest.raises(InputError, match="twice among its first 3"):
-        mask_overlaps(basis, torch.tensor([4, 1, 4]), [3])
-    assert len(mask_overlaps(basis, torch.tensor([4, 1, 4]), [2])) == 1  # the first two are sound
     for wrong in (torch.tensor([0.0, 1.0]), torch.tensor([[0, 1]]), [0, 1]):
         with pytest.raises(InputError, match=r"int64 indices \(k,\)"):
             require_mask(wrong, 6)
@@ -194,12 +165,10 @@ def test_columns_that_are_not_orthonormal_are_refused(dtype):
     damaged[7, 1] = torch.nan
     for wrong in (longer, slanted, damaged):
         with pytest.raises(InputError, match="not orthonormal"):
-            mask_overlaps(wrong, torch.arange(10), [4])
-        with pytest.raises(InputError, match="not orthonormal"):
             next(leverages_at(wrong, [4]))
         with pytest.raises(InputError, match="not orthonormal"):
             mask_angles(wrong, torch.arange(3))
-    assert len(mask_overlaps(slanted, torch.arange(10), [2])) == 1  # of the leading two nothing is wrong
+    assert len(list(leverages_at(slanted, [2]))) == 1  # of the leading two nothing is wrong
 
 
 def test_shapes_that_are_no_basis_and_values_without_order_are_refused():

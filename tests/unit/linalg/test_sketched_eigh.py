@@ -11,7 +11,7 @@ from known_spectra import Counted, rotated
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.measurement_store import MemoryStore
 from hessketch.linalg.measurements import MEASUREMENTS
-from hessketch.linalg.sketched_eigh import SketchSettings, fitting, room_needed, sketched_eigh
+from hessketch.linalg.sketched_eigh import Budget, SketchSettings, fitting, room_needed, sketched_eigh
 from hessketch.linalg.subspaces import overlap
 
 P, M = 600, 100

@@ -153,7 +153,9 @@ def stability_table(rows):
                     for j in range(i, len(steps)):
                         value = 0.5 ** (j - i) if of == "mask" else 0.9 ** (i != j)
                         pair = {"ratio": ratio, "k": round(ratio * row["p"]), "first": first, "second": steps[j]}
-                        table.append({**own, "of": of, "split": split, **pair, "similarity": value})
+                        chance = ratio / (2 - ratio) if of == "mask" else ratio
+                        levels = {"similarity": value, "chance": chance, "chance_sd": 0.1 * chance}
+                        table.append({**own, "of": of, "split": split, **pair, **levels})
     return pd.DataFrame(table)
 
 

@@ -44,11 +44,17 @@ def test_barriers_have_means_and_standard_errors_over_pairs_and_the_share_that_i
     }  # fmt: skip
 
 
-def test_the_share_that_is_low_has_a_binomial_standard_error(raw):
+def test_the_share_that_is_low_has_wilsons_interval(raw):
+    """(s + z^2 / 2n -+ z sqrt(s (1 - s) / n + z^2 / 4n^2)) / (1 + z^2 / n) of a share s of n pairs, z = 1.96."""
     rows = raw["barriers"].query("pair == 'continued' and path == 'line'")
-    table = barrier_summary(rows.assign(barrier=[0.0, 9.0, 9.0]))
-    assert table["share_low"].tolist() == pytest.approx([1 / 3])
-    assert table["share_low_standard_error"].tolist() == pytest.approx([np.sqrt(2 / 27)])
+    z, n = 1.959964, 3
+    for low in range(4):
+        row = barrier_summary(rows.assign(barrier=[0.0] * low + [9.0] * (3 - low))).iloc[0]
+        share = low / n
+        middle, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+        assert row["share_low"] == pytest.approx(share)
+        assert row["share_low_from"] == pytest.approx((middle - half) / (1 + z**2 / n), abs=1e-6)
+        assert row["share_low_to"] == pytest.approx((middle + half) / (1 + z**2 / n), abs=1e-6)
 
 
 def test_one_pair_has_no_standard_error_and_settings_are_kept_apart(raw):
@@ -56,6 +62,7 @@ def test_one_pair_has_no_standard_error_and_settings_are_kept_apart(raw):
     table = barrier_summary(pd.concat([rows, rows.assign(width=1.0, barrier=3.0)]))
     assert table["barrier"].tolist() == pytest.approx([0.01, 3.0])
     assert table["barrier_standard_error"].isna().all() and table["pairs"].tolist() == [1, 1]
+    assert table[["share_low_from", "share_low_to"]].isna().all().all()
 
 
 def test_the_best_place_is_that_on_the_line_alone(raw):

@@ -162,6 +162,15 @@ def test_stabilisation_is_similarity_with_the_next_and_the_last_checkpoint():
     assert masks["to_last"].tolist() == [0.25, 0.5] and masks["to_next"].tolist() == [0.5, 0.5]
     assert len(table) == 2 * 2 * 3  # checkpoints but the last, ratios, masks and two splits
     assert masks["to_last_standard_error"].tolist() == [0.0, 0.0]
+    assert masks["chance"].tolist() == pytest.approx([0.05 / 1.95] * 2)
+    assert set(select(table, of="eigenspace", ratio=0.2)["chance"]) == {0.2}
+
+
+def test_a_similarity_with_the_last_checkpoint_that_is_not_known_is_not_that_with_another():
+    table = stability_table([point(step) for step in STEPS])
+    table.loc[(table["second"] == STEPS[-1]) & (table["split"] == "test"), "similarity"] = np.nan
+    spaces = select(stabilisation(table), split="test", ratio=0.05).set_index("time")
+    assert spaces["to_last"].isna().all() and spaces.loc[0, "to_next"] == 0.9 and np.isnan(spaces.loc[10, "to_next"])
 
 
 def test_a_sketch_is_held_against_the_exact_decomposition_of_the_same_point(raw):
