@@ -220,6 +220,4 @@ def _not_converged(arguments: argparse.Namespace, found: "ManyEigenpairs") -> st
     if found.method == "sketched" and not arguments.residuals:
         return "their residuals are not known: --residuals measures them by a product a pair"
     more = "measurements, or more passes" if found.method == "sketched" else "memory"
-    return (
-        f"only the first {found.converged} have residuals of at most {arguments.tolerance:g} of them: give more {more}"
-    )
+    return f"only the first {found.converged} have converged to {arguments.tolerance:g}: give more {more}"

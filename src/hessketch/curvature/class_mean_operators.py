@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hessketch.curvature.class_means import PARTS_OF_MEANS, ClassMeans, among_others
+from hessketch.curvature.class_terms import ClassTerms, TermsOperator
 from hessketch.curvature.losses import Loss, cross_entropy
 from hessketch.curvature.operators import Batches, ggn
 from hessketch.errors import InputError
@@ -65,16 +66,28 @@ def terms_of(true_class: bool) -> Loss:
     return loss
 
 
-def part_operator(part: str, model: nn.Module, batches: Batches, means: ClassMeans, **options: Any) -> Operator:
+def part_operator(
+    part: str,
+    model: nn.Module,
+    batches: Batches,
+    means: ClassMeans,
+    *,
+    terms: ClassTerms | None = None,
+    **options: Any,
+) -> Operator:
     """One of PARTS as an operator (p, p), from the examples of the means as (inputs, targets) batches.
 
-    'G1', 'G2' and 'G1+2' take two products with the means, the others one pass over the batches. `options` are those of
-    `CurvatureOperator`. Raises InputError for an unknown part, and as `CurvatureOperator`.
+    'G1', 'G2' and 'G1+2' take two products with the means, the others one pass over the batches or, where the `terms`
+    of these examples are given, two products with them. `options` are those of `CurvatureOperator`. Raises InputError
+    for an unknown part, and as `CurvatureOperator`.
     """
     if part not in PARTS:
         raise InputError(f"part {part!r} is unknown; allowed: {', '.join(PARTS)}")
     if part in PARTS_OF_MEANS:
         return MeansOperator(part, means)
+    if terms is not None:
+        operator = TermsOperator("others" if part == "G3" else part, terms)
+        return _WithinOperator(operator, MeansOperator("G1+2", means)) if part == "G3" else operator
     if part == "G":
         return ggn(model, cross_entropy, batches, **options)
     operator = ggn(model, terms_of(true_class=part == "G0"), batches, **options)

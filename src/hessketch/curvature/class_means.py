@@ -17,8 +17,9 @@ spread around it: of the examples around their cross-class mean, then of these a
     G3 = sum_c (n_c/n) sum_{c' != c} mean_i (delta_{i,c'} - delta_{c,c'})(...)^T   the examples around these
 
 exactly, for classes of any size n_c. G1 + G2 = sum_c (n_c/n) sum_{c' != c} delta_{c,c'} delta_{c,c'}^T is of rank at
-most C (C - 1), G1 of rank at most C: their eigenvalues are those of small matrices of inner products (Papyan 2019,
-"Measurements of three-level hierarchical structure in the outliers in the spectrum of deepnet Hessians").
+most C (C - 1), G1 of rank at most C, G2, whose terms sum to zero in each class, of rank at most C (C - 2): their
+eigenvalues are those of small matrices of inner products (Papyan 2019, "Measurements of three-level hierarchical
+structure in the outliers in the spectrum of deepnet Hessians").
 """
 
 import math
@@ -28,6 +29,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.linalg import helmert
 from torch import Tensor, nn
 
 from hessketch.curvature.averages import require_frozen
@@ -44,6 +46,9 @@ PARTS_OF_MEANS = ("G1", "G2", "G1+2")
 # Numbers of the means that are turned into float64 at a time.
 _NUMBERS_AT_ONCE = 2**23
 _FEWEST_FOR_TSNE = 4
+# Matrices between all points that live at once: inner products twice, eigenvectors, and twice as much to work with;
+# 5.3 were measured for 48 classes.
+_MATRICES = 6
 # Points up to which t-SNE takes all pairs of them.
 _MOST_EXACT = 1000
 
@@ -80,29 +85,44 @@ class ClassMeans:
         return total.cpu()
 
     def eigenvalues(self, part: str) -> np.ndarray:
-        """Those that may be nonzero of 'G1' (C), 'G2' or 'G1+2' (C (C - 1) each), descending, float64, exact."""
-        scale = self.weights.sqrt()[:, None].expand(-1, self.classes).flatten()
-        projection = among_others(part, torch.eye(self.classes**2, dtype=torch.float64), self.classes)
-        half = projection * scale  # symmetric: weights differ between classes, projections act within them
-        values = torch.linalg.eigvalsh(half @ self.gram @ half.T).flip(0).clamp(min=0)
-        return values[: self.classes * (1 if part == "G1" else self.classes - 1)].numpy()
+        """Those that may be nonzero of 'G1' (C), 'G2' (C (C - 2)) or 'G1+2' (C (C - 1)), at most p of them.
+
+        Descending, float64, exact.
+        """
+        bases = _bases(part, self.classes) * self.weights.sqrt()[:, None, None]
+        values = self.gram
+        for _ in range(2):  # rows, then columns
+            values = (bases.mT @ values.view(self.classes, self.classes, -1)).flatten(0, 1).T.contiguous()
+        return torch.linalg.eigvalsh(values).flip(0).clamp(min=0)[: self.cross.shape[2]].numpy()
 
     def coordinates(self) -> Tensor:
         """The C (C + 1) points of `embedding` in as many dimensions, by inner products: rows of float64.
 
         First delta_{c,c'} by c, then c', with c' = c; then the delta_c. Distances and centre are those of the vectors.
         """
-        classes = self.classes
-        eye = torch.eye(classes**2, dtype=torch.float64)
-        means = eye.view(classes, classes, -1) * (1 - torch.eye(classes, dtype=torch.float64))[:, :, None]
-        points = torch.cat([eye, means.sum(1) / (classes - 1)])
-        points = points[self.known()]
-        points = points - points.mean(0)
-        values, vectors = torch.linalg.eigh(points @ self.gram @ points.T)
-        found = vectors.flip(1) * values.flip(0).clamp(min=0).sqrt()
+        known, inner = self.known(), self._inner_products()
+        if not known.all():
+            inner = inner[known][:, known]
+        inner -= inner.mean(0)
+        inner -= inner.mean(1, keepdim=True)
+        values, vectors = torch.linalg.eigh(inner)
+        del inner
+        found = vectors.mul_(values.clamp(min=0).sqrt()).flip(1)
         largest = found.abs().argmax(0, keepdim=True)
         signs = found.gather(0, largest).sign()
-        return found * torch.where(signs == 0, 1.0, signs)
+        return found.mul_(torch.where(signs == 0, 1.0, signs))
+
+    def _inner_products(self) -> Tensor:
+        """Of the C (C + 1) points (., .): of all cross-class means, then of the class means."""
+        count = self.classes
+        average = (1 - torch.eye(count, dtype=torch.float64)) / (count - 1)
+        means = (average[:, None, :] @ self.gram.view(count, count, -1)).squeeze(1)
+        inner = torch.empty(count * (count + 1), count * (count + 1), dtype=torch.float64)
+        inner[: count**2, : count**2] = self.gram
+        inner[count**2 :, : count**2] = means
+        inner[: count**2, count**2 :] = means.T
+        inner[count**2 :, count**2 :] = (means.view(count, count, count) * average).sum(2)
+        return inner
 
     def known(self) -> Tensor:
         """Which of the C (C + 1) points are of a class with examples, bool."""
@@ -136,6 +156,21 @@ def embedding(means: ClassMeans, seed: int) -> Tensor:
     return found
 
 
+def _bases(part: str, classes: int) -> Tensor:
+    """Of each class c an orthonormal basis of what a part sees of its C entries: (C, C, m), float64.
+
+    Of c' != c alone: their mean ('G1', m = 1), what sums to zero ('G2', m = C - 2), or both.
+    """
+    if part not in PARTS_OF_MEANS:
+        raise InputError(f"part {part!r} is unknown; allowed: {', '.join(PARTS_OF_MEANS)}")
+    whole = helmert(classes - 1, full=True)  # the first row is of equal numbers
+    chosen = torch.from_numpy(whole[{"G1": slice(0, 1), "G2": slice(1, None), "G1+2": slice(None)}[part]].T.copy())
+    bases = torch.zeros(classes, classes, chosen.shape[1], dtype=torch.float64)
+    others = ~torch.eye(classes, dtype=torch.bool)
+    bases[others] = chosen.repeat(classes, 1)
+    return bases
+
+
 def among_others(part: str, values: Tensor, classes: int) -> Tensor:
     """(C^2, k) with entries of the pairs c' != c alone: their mean over c' ('G1'), what is left ('G2'), or both."""
     if part not in PARTS_OF_MEANS:
@@ -159,8 +194,8 @@ def require_classes(classes: int, outputs: Tensor) -> None:
 
 
 def means_memory(classes: int, p: int, dtype: torch.dtype) -> int:
-    """Bytes of `class_means`: C^2 vectors and one beside them, and inner products in float64."""
-    return (classes**2 + 1) * p * dtype.itemsize + 3 * 8 * classes**4
+    """Bytes of `class_means`: C^2 vectors and one beside them, and matrices of inner products of C (C + 1) points."""
+    return (classes**2 + 1) * p * dtype.itemsize + _MATRICES * 8 * (classes * (classes + 1)) ** 2
 
 
 def _require_room(classes: int, p: int, dtype: torch.dtype, device: torch.device, memory: int | None) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hessketch.curvature.class_mean_operators import PARTS, part_operator
 from hessketch.curvature.class_means import PARTS_OF_MEANS, ClassMeans, class_means, embedding, means_memory
+from hessketch.curvature.class_terms import ClassTerms, class_terms, worth_keeping
 from hessketch.curvature.job import tensors_digest
 from hessketch.curvature.losses import cross_entropy, mean_loss_and_accuracy
 from hessketch.curvature.resume import LanczosStore
@@ -75,9 +76,10 @@ def hierarchy_of_network(
       mean squared cosine of their angles), chance (that of a random space); NaN where so many were not found
 
     What is finished of G, G0 and G3 is kept in `output/partial`, and a run leaves its state there every `save_every`
-    seconds, so that a killed job goes on where it was. `memory` bounds in bytes the means, and with what they leave, in
-    halves, graphs and Lanczos vectors (default: half of what is free, each). Raises InputError for another loss than
-    cross-entropy, and as `class_means` and `CurvatureOperator`. Returns the record.
+    seconds, so that a killed job goes on where it was. Where `worth_keeping` says so, products are by kept terms, not
+    by the network. `memory` bounds in bytes the means, and with what they leave, in halves, graphs or terms, and
+    Lanczos vectors (default: half of what is free, each). Raises InputError for another loss than cross-entropy, and as
+    `class_means` and `CurvatureOperator`. Returns the record.
     """
     if loss != LOSS:
         raise InputError(
@@ -146,6 +148,15 @@ class _Measuring:
         self._model, self._examples, self._means, self._settings = model, examples, means, settings
         self._seed, self._memory, self._folder, self._save_every = seed, memory, folder, save_every
         self._task = json.dumps(task, sort_keys=True)
+        self._kept: list[ClassTerms | None] = []
+
+    def _terms(self, progress: Progress) -> ClassTerms | None:
+        """The terms of all examples, where to keep them is worth it, found when a part first needs them."""
+        if not self._kept:
+            worth = worth_keeping(self._model, self._examples, self._memory)
+            stage = progress.stage("terms of the classes: example")
+            self._kept.append(class_terms(self._model, self._examples, progress=stage) if worth else None)
+        return self._kept[0]
 
     def eigenpairs(self, part: str, progress: Progress) -> dict[str, Any]:
         """`values` and `residuals` (k,), of G the `vectors` (p, k) too, and `facts` of the run."""
@@ -165,7 +176,7 @@ class _Measuring:
         clock, settings = Stopwatch(), self._settings
         batches = self._examples.batches(settings.batch_size)
         pairs = leading_eigenpairs(
-            part_operator(part, self._model, batches, self._means, memory=self._memory),
+            part_operator(part, self._model, batches, self._means, terms=self._terms(progress), memory=self._memory),
             2 * self._means.classes,
             torch.Generator().manual_seed(self._seed),
             tolerance=settings.tolerance,
@@ -178,6 +189,7 @@ class _Measuring:
             progress.say(f"{part}: only {len(pairs.values)} eigenpairs have converged; allow more than max_steps")
         facts = {
             "products": pairs.products,
+            "by": "network" if self._terms(progress) is None else "kept terms",
             "seconds": round(clock.seconds(), 3),
             "converged": pairs.converged,
             "reorthogonalization": pairs.reorthogonalization,

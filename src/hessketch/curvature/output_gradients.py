@@ -59,7 +59,7 @@ def ggn_moment(
     for a model in train mode, outputs of another shape than (n, C), no examples, a loss that `summed_loss` refuses, or
     when the matrices exceed `memory` bytes (default: what is free); NotFiniteError for NaN or infinity.
     """
-    network = _Network(model)
+    network = OutputGradients(model)
     if len(inputs) != len(targets):
         raise InputError(f"{len(inputs)} inputs and {len(targets)} targets given; give as many of each")
     outputs = network.outputs(inputs)
@@ -78,27 +78,27 @@ def output_gradient_moment(
     model: nn.Module, inputs: Tensor, *, memory: int | None = None, progress: ProgressCallback | None = None
 ) -> OutputMoment:
     """(1/n) sum_i J_i^T J_i of n inputs in float64; arguments and errors as of `ggn_moment`."""
-    network = _Network(model)
+    network = OutputGradients(model)
     outputs = network.outputs(inputs)
     ones = torch.ones_like(outputs)
     roots = torch.eye(outputs.shape[1]).to(outputs).expand(len(outputs), -1, -1)
     return _moment(network, inputs, roots, ones, ones > 0, memory, progress)
 
 
-class _Network:
-    """A frozen network in float64, on copies."""
+class OutputGradients:
+    """Outputs and their Jacobians of a frozen network in `dtype`, on copies."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float64):
         require_frozen(model)
         chosen = select_parameters(model)
         first = next(iter(chosen.values()))
-        self.own, self.device, self._model = first.dtype, first.device, model
+        self.own, self.device, self._model, self._dtype = first.dtype, first.device, model, dtype
         self._fixed = {n: self.converted(t) for n, t in [*model.named_parameters(), *model.named_buffers()]}
         self._parameters = {name: self._fixed.pop(name) for name in chosen}
         self.size = sum(q.numel() for q in chosen.values())
 
     def converted(self, tensor: Tensor) -> Tensor:
-        return converted(tensor.to(self.device), torch.float64)
+        return converted(tensor.to(self.device), self._dtype)
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """(n, C), finite."""
@@ -116,7 +116,7 @@ class _Network:
     def jacobians(self, inputs: Tensor, outputs: int) -> Iterator[Tensor]:
         """J_i (m, C, p) of m examples at a time, in order."""
         # The Jacobians, the pieces that they are put together from, and as much again on the way.
-        chunk = max(1, _CHUNK_BYTES // (3 * 8 * outputs * self.size))
+        chunk = max(1, _CHUNK_BYTES // (3 * self._dtype.itemsize * outputs * self.size))
 
         def network(parameters: dict[str, Tensor], example: Tensor) -> Tensor:
             return functional_call(self._model, self._fixed | parameters, (example[None],))[0]
@@ -142,7 +142,7 @@ def _output_hessians(summed: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _moment(
-    network: _Network,
+    network: OutputGradients,
     inputs: Tensor,
     roots: Tensor,
     signs: Tensor,

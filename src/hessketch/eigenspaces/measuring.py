@@ -109,12 +109,12 @@ class Measuring:
         if not (folder / "record.json").is_file():
             self._named(point.name, self._needs.require_points)
             found = self._guarded(point, split, lambda: self._measured(point, split))
+            shutil.rmtree(self._folder / "measurements", ignore_errors=True)
             if found is None:
                 return {}
             for name, table in found.items():
                 write_table(table, folder / f"{name}.parquet")
             write_record({"point": point.name, "split": split}, folder / "record.json")
-            shutil.rmtree(self._folder / "measurements", ignore_errors=True)
         return {name: read_table(folder / f"{name}.parquet") for name in POINT_TABLES}
 
     def _named(self, where: str, measure: Callable[[], Found]) -> Found:
@@ -236,12 +236,12 @@ class Measuring:
         """Step to a function that reads its eigenspace (p, k) float32 from the disk, where it stays until compared."""
         folder, bases = self._folder / _STAGE / split, {}
         points = [point for point in self._subject.stability if point.time in steps]
-        self._named(f"{_STAGE}, {split}", lambda: self._needs.require_stability(len(points)))
         report = self._progress.stage(f"stability, {split}: eigenspace")
         for number, point in enumerate(points, start=1):
             path = folder / f"{point.time}.safetensors"
             if not path.is_file():
                 place = f"{_STAGE}, {split}"
+                self._named(f"{point.name}, {place}", lambda: self._needs.require_stability(len(points)))
                 space = self._guarded(point, place, lambda point=point: self._stability_space(point, split))
                 if space is None:
                     continue

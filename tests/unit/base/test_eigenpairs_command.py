@@ -65,15 +65,39 @@ def test_pairs_are_those_of_the_exact_hessian_and_the_record_says_how(method, ch
 def test_a_sketch_knows_its_residuals_only_where_they_are_asked_for(checkpoint, tmp_path, capsys):
     sketched = ["--method", "sketched", "--measurements", "60", "--passes", "3"]
     main(words(checkpoint, tmp_path / "a", *sketched))
-    assert "±" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "±" not in said and "residuals are not known: --residuals measures them" in said
     main(words(checkpoint, tmp_path / "b", *sketched, "--residuals", "--probes", "8"))
+    dense = hessian_of(checkpoint, tmp_path)
+    exact = torch.linalg.eigvalsh(dense).numpy()
+    exact = exact[np.argsort(-np.abs(exact))]
     (without, _, first, _), (known, vectors, second, _) = found_in(tmp_path / "a"), found_in(tmp_path / "b")
     assert without["residual"].isna().all() and first["errors"]["residual_squared"] > 0
+    share = (np.sum(exact[12:] ** 2), np.sum(exact**2))
+    assert without["share_left_lower"].iloc[-1] == 0
+    assert without["share_left_upper"].iloc[-1] == pytest.approx(share[0] / share[1], rel=0.7)
+    assert (without["share_left_upper"] > without["share_left_lower"]).all()
+    assert f"leave out: {first['errors']['residual_squared'] / first['errors']['frobenius_squared']:.2g}" in said
     assert first["products"] == 60 + 30 and second["products"] == 60 + 8 + 12
-    dense = hessian_of(checkpoint, tmp_path)
     true = (dense @ vectors - vectors * torch.tensor(known["eigenvalue"].to_numpy())).norm(dim=0).numpy()
     assert known["residual"].to_numpy() == pytest.approx(true, rel=1e-2, abs=1e-6)
-    assert "±" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "±" in said
+    within = (known["residual"] <= 1e-3 * known["eigenvalue"].abs()).to_numpy()
+    assert second["converged"] == (12 if within.all() else np.argmin(within)) < 12
+    assert f"only the first {second['converged']} have converged to 0.001: give more measurements" in said
+
+
+def test_a_sketch_without_probes_says_that_its_residuals_are_not_known(checkpoint, tmp_path, capsys):
+    main(words(checkpoint, tmp_path, "--method", "sketched", "--probes", "0"))
+    said = capsys.readouterr().out
+    assert "residuals are not known" in said and "converged" not in said and "leave out" not in said
+    assert found_in(tmp_path)[0]["share_left_upper"].isna().all()
+
+
+def test_what_is_asked_of_a_sketch_is_not_ignored_in_silence(checkpoint, tmp_path, capsys):
+    main(words(checkpoint, tmp_path, "--passes", "2", "--residuals"))
+    assert "lanczos" in (said := capsys.readouterr().out) and "asked of a sketch is not used" in said
 
 
 @pytest.mark.parametrize("method", ["lanczos", "sketched"])

@@ -13,6 +13,7 @@ from torch.func import functional_call, jacrev
 
 from hessketch.curvature.class_mean_operators import PARTS, part_operator
 from hessketch.curvature.class_means import PARTS_OF_MEANS, ClassMeans, class_means, embedding
+from hessketch.curvature.class_terms import class_terms, worth_keeping
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.networks.mlp import mlp
@@ -100,14 +101,16 @@ def test_the_parts_sum_to_the_ggn_of_cross_entropy(case):
     torch.testing.assert_close(parts["G1"] + parts["G2"], parts["G1+2"], rtol=0, atol=1e-10 * scale)
 
 
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_each_operator_is_the_matrix_of_its_definition(case):
+def test_each_operator_is_the_matrix_of_its_definition_by_the_network_and_by_kept_terms(case, kept):
     model, data = CASES[case]
+    terms = class_terms(model, data) if kept else None
     means, expected = class_means(model, data, batch_size=3), matrices(case)
     p, atol = means.cross.shape[2], 1e-12 * float(expected["G"].abs().max())
     vector = torch.linspace(-1, 1, p, dtype=torch.float64)
     for part in PARTS:
-        operator = part_operator(part, model, data.batches(3), means)
+        operator = part_operator(part, model, data.batches(3), means, terms=terms)
         assert tuple(operator.shape) == (p, p) and operator.dtype == torch.float64
         found = operator @ torch.eye(p, dtype=torch.float64)
         torch.testing.assert_close(found, expected[part], rtol=0, atol=atol, msg=part)
@@ -120,10 +123,25 @@ def test_eigenvalues_by_inner_products_are_those_of_the_matrix(case):
     means, atol = class_means(model, data), 1e-12 * float(matrices(case)["G"].abs().max())
     for part in PARTS_OF_MEANS:
         found = means.eigenvalues(part)
-        assert len(found) == data.classes * (1 if part == "G1" else data.classes - 1)
+        assert len(found) == data.classes * {"G1": 1, "G2": data.classes - 2, "G1+2": data.classes - 1}[part]
         expected = torch.linalg.eigvalsh(matrices(case)[part]).flip(0).numpy()
         np.testing.assert_allclose(found, expected[: len(found)], rtol=1e-10, atol=atol, err_msg=part)
         assert abs(expected[len(found) :]).max() < atol, part
+        if case == "unequal classes":  # nothing that is returned is a zero
+            assert found.min() > 1e3 * atol, part
+
+
+def test_there_are_no_more_eigenvalues_than_parameters():
+    generator = torch.Generator().manual_seed(0)
+    means = placed(torch.randn(4, 4, 3, generator=generator))
+    assert [len(means.eigenvalues(part)) for part in PARTS_OF_MEANS] == [3, 3, 3]
+    vectors = means.cross[~torch.eye(4, dtype=torch.bool)]
+    np.testing.assert_allclose(means.eigenvalues("G1+2"), torch.linalg.eigvalsh(outer(vectors) / 4).flip(0), rtol=1e-10)
+
+
+def test_eigenvalues_are_of_a_known_part_of_the_means():
+    with pytest.raises(InputError, match="part 'G0' is unknown; allowed: G1, G2"):
+        placed(torch.ones(3, 3, 2)).eigenvalues("G0")
 
 
 @given(counts=st.lists(st.integers(0, 4), min_size=2, max_size=4).filter(any), seed=st.integers(0, 99))
@@ -157,6 +175,29 @@ def test_a_float32_network_gives_float32_means_of_float64_inputs():
     found = class_means(network().float(), data)
     assert found.cross.dtype == torch.float32 and found.gram.dtype == torch.float64
     torch.testing.assert_close(found.cross.double(), class_means(network(), data).cross, rtol=1e-4, atol=1e-5)
+
+
+def test_terms_are_those_of_the_definition_in_the_precision_of_the_network():
+    model, data = CASES["batch norm"]
+    seen = []
+    found = class_terms(model, data, progress=lambda done, total: seen.append((done, total)))
+    torch.testing.assert_close(found.rows, deltas(model, data), rtol=1e-10, atol=1e-13)
+    assert seen[-1] == (11, 11)
+    single = class_terms(network(norm="batch").float(), data)
+    assert single.rows.dtype == torch.float32
+    torch.testing.assert_close(single.rows.double(), found.rows, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="one output a class"):
+        class_terms(model, Examples(data.inputs, data.targets, 4))
+
+
+def test_terms_are_kept_of_convolutions_that_fit_into_memory_and_of_no_fully_connected_network():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)).eval()
+    data = Examples(torch.randn(5, 1, 8, 8), torch.arange(5) % 3, 3)
+    p = 2 * 9 + 2 + 2 * 3 + 3
+    assert 2 * 3 * p < 2 * (64 * 18 + 6)  # operations of an example against its gradients' numbers
+    assert worth_keeping(model, data, None) and worth_keeping(model, data, 5 * 3 * p * 4)
+    assert not worth_keeping(model, data, 5 * 3 * p * 4 - 1)
+    assert not worth_keeping(network(), examples(), None)
 
 
 def placed(vectors: torch.Tensor) -> ClassMeans:
@@ -213,7 +254,7 @@ def test_what_is_not_measurable_is_refused():
 
 def test_too_little_memory_is_said_before_with_what_would_fit():
     model, data = network(), examples()
-    needed = 10 * 43 * 8 + 24 * 81
+    needed = 10 * 43 * 8 + 6 * 8 * 12**2
     class_means(model, data, memory=needed)
     with pytest.raises(InputError, match=r"9 cross-class means of 43 parameters.*with 3 classes at most 42 parameters"):
         class_means(model, data, memory=needed - 1)

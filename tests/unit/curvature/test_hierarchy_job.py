@@ -71,7 +71,7 @@ def test_parts_hold_the_leading_eigenvalues_of_each_matrix(whole):
     assert list(parts) == ["dataset", "split", "n", "p", "classes", "part", "rank", "eigenvalue", "residual"]
     assert parts["part"].unique().tolist() == list(PARTS)
     for part, rows in parts.groupby("part"):
-        count = {"G1": 3}.get(part, 6)
+        count = {"G1": 3, "G2": 3}.get(part, 6)
         expected = torch.linalg.eigvalsh(dense[part]).flip(0)[:count].numpy()
         assert rows["rank"].tolist() == list(range(1, count + 1))
         np.testing.assert_allclose(rows["eigenvalue"], expected, rtol=1e-7, atol=1e-12)
@@ -80,6 +80,16 @@ def test_parts_hold_the_leading_eigenvalues_of_each_matrix(whole):
     assert record["n"] == 16 and record["p"] == P and record["examples_of_classes"] == [8, 3, 5]
     assert set(record["runs"]) == {"G", "G0", "G3"} and all(run["converged"] for run in record["runs"].values())
     assert HierarchySettings(**record["settings"]) == SETTINGS
+
+
+def test_by_kept_terms_the_eigenvalues_are_the_same_and_the_record_says_so(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(hierarchy_job, "worth_keeping", lambda *arguments: True)
+    record = hierarchy(tmp_path, columns={"dataset": "some", "split": "train"})
+    assert {run["by"] for run in record["runs"].values()} == {"kept terms"}
+    assert {run["by"] for run in whole[1]["runs"].values()} == {"network"}
+    found = read(tmp_path)
+    np.testing.assert_allclose(found["parts"]["eigenvalue"], whole[0]["parts"]["eigenvalue"], rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(found["alignment"]["overlap"], whole[0]["alignment"]["overlap"], rtol=1e-6)
 
 
 def test_means_have_their_norms_and_places(tmp_path):

@@ -55,6 +55,13 @@ def test_whole_rows_are_written_where_they_belong(tmp_path):
     assert torch.equal(matrix.rows(0, 6), numbers(6, 2))
 
 
+def test_the_whole_matrix_is_mapped_and_follows_the_file(tmp_path):
+    matrix = MeasurementFiles(tmp_path, "task").matrix("x", 6, 2, torch.float32, "a")
+    whole = matrix.whole()
+    matrix.write_rows(0, numbers(6, 2))
+    assert whole.shape == (6, 2) and torch.equal(whole, numbers(6, 2))
+
+
 def test_what_is_read_does_not_change_with_the_file(tmp_path):
     matrix = MeasurementFiles(tmp_path, "task").matrix("x", 6, 2, torch.float32, "a")
     matrix.write_rows(0, numbers(6, 2))

@@ -273,16 +273,19 @@ def test_points_that_are_beyond_measure_are_left_out_of_a_run_that_diverged_with
     assert set(tables["overlaps"]["time"]) == {0} and set(tables["stability"]["second"]) == {0}
 
 
-def test_want_of_room_is_an_error_of_a_run_that_diverged_too(trainings, tmp_path, monkeypatch):
-    subject, asked = diverged(trainings), []
+@pytest.mark.parametrize(
+    ("asked", "at", "place"), [("require_points", 3, "step 7"), ("require_stability", 2, "step 0, stability, test")]
+)
+def test_want_of_room_is_an_error_of_a_run_that_diverged_too(trainings, tmp_path, monkeypatch, asked, at, place):
+    subject, calls = diverged(trainings), []
 
-    def required(self):
-        asked.append(self.folder)
-        if len(asked) == 3:  # once before all, then at each point
+    def required(self, *steps):
+        calls.append(steps)
+        if len(calls) == at:  # once before all, then at each point
             raise InputError("no room")
 
-    monkeypatch.setattr(room.Needs, "require_points", required)
-    with pytest.raises(InputError, match=f"{WILD.path}, step 7: no room"):
+    monkeypatch.setattr(room.Needs, asked, required)
+    with pytest.raises(InputError, match=f"{WILD.path}, {place}: no room"):
         measure(trainings, [WILD], tmp_path, QUICK, subject_of=lambda run: subject)
 
 
@@ -428,6 +431,14 @@ def test_a_method_without_room_is_refused_for_all_runs_before_anything_is_measur
     with pytest.raises(InputError, match=f"^{RUN.path}: {words}.*; {OTHER.path}: {words}"):
         measure(trainings, [RUN, OTHER], tmp_path, replace(QUICK, methods=(method,)), memory=memory, **runs)
     assert not list(tmp_path.iterdir())
+
+
+def test_eigenspaces_of_the_stability_that_memory_does_not_hold_are_refused_with_what_would_fit(tmp_path):
+    settings = replace(QUICK, pairs=1000, stability_ratios=(0.01,))
+    needs = room.Needs(room.Size(90_000, torch.float32, torch.device("cpu")), settings, 2**29, tmp_path)
+    with pytest.raises(InputError, match=r"^of the stability, 900 eigenpairs from 1810 .* would fit.*smaller"):
+        needs.require_stability(1)
+    replace(needs, memory=2**34).require_stability(1)
 
 
 def test_eigenspaces_that_a_killed_job_left_on_the_disk_need_no_room_again(tmp_path, monkeypatch):

@@ -103,7 +103,7 @@ def test_auto_streams_a_sketch_where_memory_is_short():
     operator = Diagonal(torch.cat([torch.tensor([9.0, -8, 7, -6, 5]), torch.zeros(p - 5)]))
     settings = SketchSettings(pairs=pairs, probes=0)
     room = room_needed(p, settings, torch.float32)
-    memory = room.vectors + room.work
+    memory = room.work
     assert memory < KrylovWanted(pairs, 1e-3, 1, p).expected_steps * p * 4, "a test of nothing"
     found = many_eigenpairs(operator, pairs, 0, sketch=settings, memory=memory, stores=lambda method: Disk("cpu"))
     assert found.method == "sketched"
@@ -125,6 +125,25 @@ def test_a_sketch_gives_estimates_and_on_request_residuals_by_a_product_a_pair()
     assert found.products == operator.products == 78
     assert found.residuals == pytest.approx(true_residuals(operator.matrix, found), rel=1e-9)
     assert found.values == pytest.approx(exact_of(INDEFINITE, 10), rel=0.02)
+    assert without.converged == 0
+
+
+def test_of_a_sketch_with_residuals_those_within_the_tolerance_are_counted():
+    settings = SketchSettings(pairs=10, measurements=60, passes=3, probes=0)
+    matrix, within = rotated(INDEFINITE), []
+    for tolerance in (1e-8, 1e-2, 0.5):
+        found = many_eigenpairs(matrix, 10, 3, method="sketched", tolerance=tolerance, sketch=settings, residuals=True)
+        good = found.residuals <= tolerance * np.abs(found.values)
+        assert good[: found.converged].all() and (found.converged == 10 or not good[found.converged])
+        within.append(found.converged)
+    assert within[0] < within[1] < within[2] == 10
+
+
+def test_the_reason_says_where_what_was_asked_of_a_sketch_is_not_used():
+    matrix = rotated(INDEFINITE)
+    for asked in ({"sketch": SketchSettings(pairs=3, passes=2)}, {"residuals": True}):
+        assert "what was asked of a sketch is not used" in many_eigenpairs(matrix, 3, 0, **asked).reason
+    assert "sketch" not in many_eigenpairs(matrix, 3, 0).reason
 
 
 @KRYLOV

@@ -10,9 +10,11 @@ from known_spectra import Counted, rotated
 
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.measurement_store import MemoryStore
-from hessketch.linalg.measurements import MEASUREMENTS
+from hessketch.linalg.measurements import MEASUREMENTS, measurements
+from hessketch.linalg.sketch_room import places, require_places
 from hessketch.linalg.sketched_eigh import Budget, SketchSettings, fitting, room_needed, sketched_eigh
 from hessketch.linalg.subspaces import overlap
+from hessketch.seeds import derive_seed
 
 P, M = 600, 100
 INDEX = np.arange(P)
@@ -64,16 +66,18 @@ def test_a_matrix_of_low_rank_is_recovered_exactly(kind, options):
     )
 
 
-def test_no_more_pairs_are_returned_than_the_rank_shows():
-    matrix = rotated(np.concatenate([[3.0, -2.0, 1.0], np.zeros(97)]))
-    for passes in (1, 2, 4):
-        found = sketched_eigh(matrix, settings(10, 40, passes=passes), 0)
-        np.testing.assert_allclose(found.values, [3, -2, 1], rtol=1e-10)
-        assert found.vectors.shape == (100, 3)
+@pytest.mark.parametrize("options", [{"method": "paper"}, {"passes": 1}, {"passes": 2}, {"passes": 4}])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_no_more_pairs_are_returned_than_the_rank_shows(options, dtype):
+    matrix = rotated(np.concatenate([[3.0, -2.0, 1.0], np.zeros(97)]), dtype=dtype)
+    found = sketched_eigh(matrix, settings(10, 40, **options), 0)
+    np.testing.assert_allclose(found.values, [3, -2, 1], rtol=1e4 * torch.finfo(dtype).eps)
+    assert found.vectors.shape == (100, 3)
 
 
-def test_a_zero_operator_has_no_pairs():
-    found = sketched_eigh(torch.zeros(30, 30), settings(3, 10, probes=4), 0)
+@pytest.mark.parametrize("method", ["fast", "paper"])
+def test_a_zero_operator_has_no_pairs(method):
+    found = sketched_eigh(torch.zeros(30, 30), settings(3, 10, probes=4, method=method), 0)
     assert len(found.values) == 0 and found.vectors.shape == (30, 0) and found.errors.residual_squared == 0
 
 
@@ -86,6 +90,34 @@ def test_vectors_are_orthonormal_and_values_descend_in_magnitude(dtype, method):
     assert (np.diff(np.abs(found.values)) <= 0).all() and (found.values < 0).any()
     gram = found.vectors.double().T @ found.vectors.double()
     assert float((gram - torch.eye(50)).abs().max()) < 100 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("spread", [2, 100, 250, 2000])
+def test_float32_vectors_are_orthonormal_to_five_digits_however_the_values_spread(spread):
+    values = SIGNS * np.logspace(0, -math.log10(spread) * P / 90, P)
+    found = sketched_eigh(rotated(values, dtype=torch.float32), settings(90, 100, passes=4), 3)
+    vectors = found.vectors.double()
+    assert float((vectors.T @ vectors - torch.eye(90)).abs().max()) < 1e-5
+
+
+def test_paper_gives_what_its_formulas_give_with_the_basis_formed():
+    """Q, the core from Upsilon_L Q and Upsilon_R Q by least squares, its eigenpairs: with dense test matrices."""
+    matrix, options = rotated(SPECTRA["polynomial, indefinite"]), settings(20, method="paper", kind="gaussian")
+    found = sketched_eigh(matrix, options, 9)
+    left, right = (_map(purpose) for purpose in ("left", "right"))
+    products = matrix @ right
+    q = torch.linalg.qr(products[:, : M // 2]).Q
+    core = torch.linalg.pinv(left.T @ q) @ (left.T @ products) @ torch.linalg.pinv(right.T @ q).T
+    values, vectors = torch.linalg.eigh((core + core.T) / 2)
+    order = values.abs().argsort(descending=True)[:20]
+    np.testing.assert_allclose(found.values, values[order], rtol=1e-9)
+    alike = (found.vectors * (q @ vectors[:, order])).sum(dim=0).abs()
+    assert float(alike.min()) > 1 - 1e-9
+
+
+def _map(purpose: str) -> torch.Tensor:
+    seed = derive_seed(9, purpose, "sketched eigendecomposition")
+    return measurements("gaussian", P, M, seed, dtype=torch.float64).columns(0, M)
 
 
 def test_leading_eigenvectors_are_those_of_the_matrix():
@@ -170,9 +202,10 @@ def test_a_product_that_is_not_finite_is_named():
         sketched_eigh(probes, settings(block=10, probes=5), 0)
 
 
-def test_an_operator_that_is_not_symmetric_is_refused():
+@pytest.mark.parametrize("method", ["fast", "paper"])
+def test_an_operator_that_is_not_symmetric_is_refused(method):
     with pytest.raises(InputError, match="not symmetric"):
-        sketched_eigh(torch.triu(torch.ones(90, 90, dtype=torch.float64)), settings(5, 20), 0)
+        sketched_eigh(torch.triu(torch.ones(90, 90, dtype=torch.float64)), settings(5, 20, method=method), 0)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +239,7 @@ def test_measurements_beyond_memory_or_disk_are_refused_before_the_first_product
     memory = room.columns + room.vectors + room.work
     assert room.columns == (M + M // 2) * P * 8 and room.vectors == 20 * P * 8
     sketched_eigh(operator, settings(), 0, memory=memory)
-    with pytest.raises(InputError, match=r"20 eigenpairs from 100 measurements.*measurements \(\d+ pairs\) would fit"):
+    with pytest.raises(InputError, match=r"20 eigenpairs from 100 measurements.*\(\d+ pairs\) would fit.*on disk"):
         sketched_eigh(operator, settings(), 0, memory=memory - 1)
     sketched_eigh(operator, settings(), 0, memory=memory - room.columns, store=store)
     store.free = room.columns - 1
@@ -215,13 +248,56 @@ def test_measurements_beyond_memory_or_disk_are_refused_before_the_first_product
     assert operator.products == 2 * M
 
 
+def test_eigenvectors_that_memory_does_not_hold_are_kept_in_the_store():
+    matrix, store, room = rotated(SPECTRA["polynomial"]), Kept(), room_needed(P, settings(), torch.float64)
+    expected = sketched_eigh(matrix, settings(), 0)
+    found = sketched_eigh(matrix, settings(), 0, memory=room.work, store=store)
+    assert torch.equal(found.vectors, expected.vectors)
+    kept = next(kept for key, kept in store.matrices.items() if key[0] == "vectors")
+    assert kept.whole().data_ptr() == found.vectors.data_ptr()
+    store.free = room.columns + room.vectors - 1
+    with pytest.raises(InputError, match="for eigenvectors"):
+        sketched_eigh(matrix, settings(), 0, memory=room.work, store=store)
+
+
+HEADLINE, GB = 11_170_000, 10**9
+
+
+@pytest.mark.parametrize("options", [{"method": "paper"}, {"passes": 1}, {"passes": 2}, {"passes": 4}])
+def test_a_thousand_pairs_of_eleven_million_parameters_fit_beside_a_gpu_of_80_gb(options, monkeypatch):
+    some = SketchSettings(pairs=1000, **options)
+    free = {"cuda": 80 * GB, "cpu": 512 * GB}
+    monkeypatch.setattr("hessketch.linalg.sketch_room.free_memory", lambda place: free[place.type])
+
+    def found(store=None, memory=None):
+        return require_places(HEADLINE, some, torch.float32, Budget.of(torch.device("cuda"), memory, store))
+
+    room, disk = room_needed(HEADLINE, some, torch.float32), Kept()
+    assert some.count == 2010 and room.vectors == 4 * 1000 * HEADLINE and room.work < 5 * GB
+    assert (found().columns, found().vectors) == ("host", "host")
+    assert (found(memory=6 * GB).columns, found(memory=6 * GB).vectors) == ("host", "host")
+    free["cpu"], disk.free = 96 * GB, 200 * GB
+    assert (found(disk).columns, found(disk).vectors) == ("store", "host")
+    assert (found(disk, 60 * GB).columns, found(disk, 60 * GB).vectors) == ("store", "device")
+    free["cpu"] = 32 * GB
+    if options.get("passes") == 4:  # columns and vectors: 203 GB
+        disk.free = 210 * GB
+    assert (found(disk).columns, found(disk).vectors) == ("store", "store")
+    disk.free = room.columns - 1
+    with pytest.raises(InputError, match=r"GiB\) of the device's memory.*of the host's memory.*of disk may be taken"):
+        found(disk)
+    assert places(room, Budget(room.work - 1, 2**50, 2**50)) is None  # the work is on the device
+
+
 def test_what_is_said_to_fit_fits_and_one_more_does_not():
-    most = fitting(10**6, settings(), torch.float32, 2**31)
+    budget = Budget(2**31, None, None)
+    most = fitting(10**6, settings(), torch.float32, budget)
     needed = [room_needed(10**6, settings((m - 10) // 2, m), torch.float32) for m in (most, most + 1)]
     assert needed[0].columns + needed[0].vectors + needed[0].work <= 2**31
     assert needed[1].columns + needed[1].vectors + needed[1].work > 2**31
-    assert fitting(10**6, settings(), torch.float32, 1000) == 0
-    assert fitting(10**6, settings(), torch.float32, 2**31, disk=2**40) > most
+    assert fitting(10**6, settings(), torch.float32, Budget(1000, None, None)) == 0
+    assert fitting(10**6, settings(), torch.float32, Budget(2**31, None, 2**40)) > most
+    assert fitting(10**6, settings(), torch.float32, Budget(2**31, 2**32, None)) > most
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
