@@ -129,8 +129,8 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
         "--memory-gib",
         type=_memory,
         metavar="GIB",
-        help="memory for graphs and Lanczos vectors kept between products, or 'auto': the job's share of what is free "
-        "(default: auto)",
+        help="memory for what is kept between products (graphs, vectors) on the job's device, or 'auto': the job's "
+        "share of what is free (default: auto)",
     )
 
 

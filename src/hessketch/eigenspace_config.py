@@ -21,6 +21,7 @@ from hessketch.config_schema import as_list, as_mapping
 from hessketch.data.catalog import describe
 from hessketch.errors import InputError
 from hessketch.federation_config import count_parameters
+from hessketch.linalg.sketch_sizes import default_measurements, default_pairs, least_measurements
 from hessketch.runs import Run
 from hessketch.trainers import Trainer
 
@@ -83,12 +84,12 @@ def _sketch_problems(where: str, section: Mapping[str, Any]) -> Iterator[str]:
     pairs, measurements = section.get("pairs"), section.get("measurements")
     if not (is_whole(pairs) and is_whole(measurements) and measurements > 0):
         return
-    each = 2 if section.get("sketch_method") == "paper" else 1
-    if measurements < each * pairs:
+    least = least_measurements(pairs, section.get("sketch_method"))
+    if measurements < least:
         yield (
-            f"{where}.pairs: {pairs} given with {measurements} measurements; allowed by sketch_method "
-            f"{section.get('sketch_method')}: at most {measurements // each}; or more measurements (0: twice the "
-            "pairs and 10 more)"
+            f"{where}.pairs: {pairs} given with {measurements} measurements; sketch_method "
+            f"{section.get('sketch_method')} needs at least {least}; allowed: fewer pairs, more measurements, or 0 for "
+            "twice the pairs and 10 more"
         )
 
 
@@ -157,11 +158,12 @@ def _beyond_parameters(section: Mapping[str, Any], network: str, p: int) -> Iter
             f"{EIGENSPACES}.measurements: {measurements} given, {network} has {p} parameters; allowed: at most {p}, or "
             "0 for twice the pairs and 10 more"
         )
-    elif "sketched" in section["methods"] and not measurements and 2 * count + 10 > p:
-        instead = f"at most {(p - 10) // 2} pairs, " if p > 12 else ""
+    elif "sketched" in section["methods"] and not measurements and default_measurements(count) > p:
+        instead = f"at most {default_pairs(p)} pairs, " if p > 12 else ""
         yield (
-            f"{EIGENSPACES}.pairs: {pairs} need {2 * count + 10} measurements, {network} has {p} parameters; allowed: "
-            f"{instead}fewer measurements, or methods: [exact] (up to exact_up_to, {section['exact_up_to']})"
+            f"{EIGENSPACES}.pairs: {pairs} need {default_measurements(count)} measurements, {network} has {p} "
+            f"parameters; allowed: {instead}fewer measurements, or methods: [exact] up to "
+            f"exact_up_to, {section['exact_up_to']}"
         )
 
 

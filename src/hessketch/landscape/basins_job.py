@@ -66,8 +66,8 @@ def measure_basins(
     (`same_examples` says whether the second was trained on them too). A path's mini-batches are of all these examples
     where there are fewer than its `batch_size`; the record says of each pair how many. Finished pairs wait in
     `output/partial` until all are done, with the state of a path's search under way, so that a killed job goes on where
-    it was. Pairs of a run that diverged are left out, and the record says why. Raises as `pairs_of`, before anything is measured InputError
-    for more leading eigenvectors than parameters, and as `find_path`, errors naming the pair.
+    it was. Pairs of a run that diverged are left out, and the record says why. Raises as `pairs_of`, before anything is
+    measured InputError for more leading eigenvectors than parameters, and as `find_path`, errors naming the pair.
     """
     progress, watch, waiting = progress or Progress("basins"), Stopwatch(), WaitingTables(output, TABLES)
     pairs = pairs_of(runs)

@@ -98,14 +98,17 @@ def test_its_data_are_prepared():
         ({"stability_steps": [200]}, "stability_steps: 200 is beyond the 100 steps"),
         ({"pairs": 0}, "pairs: 0 .*allowed: .*at least 1 or .*above 0 below 1"),
         ({"pairs": 1.5}, "pairs: 1.5 .*allowed: "),
-        ({"pairs": 60, "measurements": 50}, "pairs: 60 given with 50 measurements; allowed by .* fast: at most 50; or"),
+        (
+            {"pairs": 60, "measurements": 50},
+            "pairs: 60 given with 50 measurements; sketch_method fast needs at least 60; allowed: fewer pairs",
+        ),
         (
             {"pairs": 60, "measurements": 100, "sketch_method": "paper"},
-            "pairs: 60 given with 100 measurements; allowed by sketch_method paper: at most 50; or more measurements",
+            "pairs: 60 given with 100 measurements; sketch_method paper needs at least 120; allowed: fewer",
         ),
         (
             {"digits": {"pairs": 60}, "measurements": 50},
-            "datasets.digits-8x8.pairs: 60 given with 50 measurements; allowed",
+            "datasets.digits-8x8.pairs: 60 given with 50 measurements; sketch_method fast needs",
         ),
         ({"digits": {"steps": 60}}, "datasets.digits-8x8.checkpoint_steps: 100 is beyond the 60 steps"),
         ({"digits": {"batch_size": 500}}, "datasets.digits-8x8.batch_size: 500 given, .* 400 training examples"),

@@ -11,8 +11,7 @@ from known_spectra import Counted, rotated
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.measurement_store import MemoryStore
 from hessketch.linalg.measurements import MEASUREMENTS, measurements
-from hessketch.linalg.sketch_room import places, require_places
-from hessketch.linalg.sketched_eigh import Budget, SketchSettings, fitting, room_needed, sketched_eigh
+from hessketch.linalg.sketched_eigh import SketchSettings, room_needed, sketched_eigh
 from hessketch.linalg.subspaces import overlap
 from hessketch.seeds import derive_seed
 
@@ -258,46 +257,6 @@ def test_eigenvectors_that_memory_does_not_hold_are_kept_in_the_store():
     store.free = room.columns + room.vectors - 1
     with pytest.raises(InputError, match="for eigenvectors"):
         sketched_eigh(matrix, settings(), 0, memory=room.work, store=store)
-
-
-HEADLINE, GB = 11_170_000, 10**9
-
-
-@pytest.mark.parametrize("options", [{"method": "paper"}, {"passes": 1}, {"passes": 2}, {"passes": 4}])
-def test_a_thousand_pairs_of_eleven_million_parameters_fit_beside_a_gpu_of_80_gb(options, monkeypatch):
-    some = SketchSettings(pairs=1000, **options)
-    free = {"cuda": 80 * GB, "cpu": 512 * GB}
-    monkeypatch.setattr("hessketch.linalg.sketch_room.free_memory", lambda place: free[place.type])
-
-    def found(store=None, memory=None):
-        return require_places(HEADLINE, some, torch.float32, Budget.of(torch.device("cuda"), memory, store))
-
-    room, disk = room_needed(HEADLINE, some, torch.float32), Kept()
-    assert some.count == 2010 and room.vectors == 4 * 1000 * HEADLINE and room.work < 5 * GB
-    assert (found().columns, found().vectors) == ("host", "host")
-    assert (found(memory=6 * GB).columns, found(memory=6 * GB).vectors) == ("host", "host")
-    free["cpu"], disk.free = 96 * GB, 200 * GB
-    assert (found(disk).columns, found(disk).vectors) == ("store", "host")
-    assert (found(disk, 60 * GB).columns, found(disk, 60 * GB).vectors) == ("store", "device")
-    free["cpu"] = 32 * GB
-    if options.get("passes") == 4:  # columns and vectors: 203 GB
-        disk.free = 210 * GB
-    assert (found(disk).columns, found(disk).vectors) == ("store", "store")
-    disk.free = room.columns - 1
-    with pytest.raises(InputError, match=r"GiB\) of the device's memory.*of the host's memory.*of disk may be taken"):
-        found(disk)
-    assert places(room, Budget(room.work - 1, 2**50, 2**50)) is None  # the work is on the device
-
-
-def test_what_is_said_to_fit_fits_and_one_more_does_not():
-    budget = Budget(2**31, None, None)
-    most = fitting(10**6, settings(), torch.float32, budget)
-    needed = [room_needed(10**6, settings((m - 10) // 2, m), torch.float32) for m in (most, most + 1)]
-    assert needed[0].columns + needed[0].vectors + needed[0].work <= 2**31
-    assert needed[1].columns + needed[1].vectors + needed[1].work > 2**31
-    assert fitting(10**6, settings(), torch.float32, Budget(1000, None, None)) == 0
-    assert fitting(10**6, settings(), torch.float32, Budget(2**31, None, 2**40)) > most
-    assert fitting(10**6, settings(), torch.float32, Budget(2**31, 2**32, None)) > most
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
