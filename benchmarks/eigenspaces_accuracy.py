@@ -14,6 +14,7 @@ from benchmarks.eigenspaces_problems import Solved
 from benchmarks.eigenvalues import least_setting
 from benchmarks.timing import Times, best_clock, in_turns, ratio
 from benchmarks.trained import Counting
+from hessketch.linalg.sketch_sizes import default_measurements
 from hessketch.progress import Progress
 
 PRODUCTS_ALONE = "products alone"

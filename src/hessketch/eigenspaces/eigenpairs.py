@@ -14,7 +14,7 @@ from hessketch.curvature.operators import select_parameters
 from hessketch.data.examples import Examples
 from hessketch.eigenspaces.settings import EigenspaceSettings
 from hessketch.linalg.a_posteriori import ErrorEstimate
-from hessketch.linalg.dense_eigenpairs import dense_eigenpairs
+from hessketch.linalg.dense_eigenpairs import dense_eigenpairs, rounding_of
 from hessketch.linalg.many_eigenpairs import many_eigenpairs
 from hessketch.linalg.measurement_store import MeasurementStore
 from hessketch.linalg.sketched_eigh import SketchSettings, sketched_eigh
@@ -70,7 +70,7 @@ def exact_eigenspace(
     require_memory(exact_memory(p), own.device, f"decomposing the Hessian of {p} parameters", memory)
     hessian = dense_hessian(model, loss, examples.batches(batch_size), memory=memory, progress=progress)
     everything, values, vectors = dense_eigenpairs(hessian, pairs)
-    rounding = p * torch.finfo(torch.float64).eps * float(everything.abs().max())
+    rounding = rounding_of(everything)
     squares = everything.square().sort().values  # smallest first: the rest is summed by itself, without cancellation
     return Eigenspace(
         method="exact",
