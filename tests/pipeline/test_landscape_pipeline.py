@@ -38,7 +38,7 @@ SECTIONS = {
                 "examples_per_class": 4,
                 "test_examples_per_class": 3,
                 "learning_rate": 0.1,
-                "networks": [MLP, {**MLP, "width": 0.01}],
+                "networks": [MLP],
             },
         },
         "seeds": [0],
@@ -86,12 +86,10 @@ TABLES = {
     },
     "basins": {"paths", "barriers", "runs", "barrier_summary", "best_places"},
 }  # fmt: skip
-# One figure of each kind of rows; the studies' own tests draw every one of them from tables.
+# One figure a study; their own tests draw every one from tables.
 FIGURES = (
     "eigenspaces/digits-8x8-raw-mlp_tanh-none-w0.15/overlap_over_steps",
-    "eigenspaces/digits-mlp-none-w0.02/federated",
-    "eigenspaces/metrics/metric_study",
-    "over_parametrized/digits-8x8/width",
+    "over_parametrized/digits-8x8-mlp-none-w0.02/training",
     "basins/digits-8x8-mlp-none-w0.02/path",
 )
 
@@ -101,7 +99,7 @@ def studied(tmp_path_factory) -> Project:
     """A project in which the tables of three studies, some of their figures and a notebook have been made."""
     project = Project(tmp_path_factory.mktemp("landscape"))
     project.configure(**deepcopy(SECTIONS))
-    project.wanted = [f"figures/tiny/{figure}.png" for figure in FIGURES] + ["results/tiny/eigenspaces/notebook.html"]
+    project.wanted = [f"figures/tiny/{figure}.png" for figure in FIGURES] + ["results/tiny/basins/notebook.html"]
     done = project.snakemake(*project.wanted)
     assert done.returncode == 0, done.stdout[-6000:]
     project.said = done.stdout
@@ -117,7 +115,7 @@ def test_every_table_has_rows_but_those_of_sweeps_without_a_second_value(studied
     found = {path.stem for path in (studied.folder / f"results/tiny/{study}").glob("*.parquet")}
     assert found == TABLES[study]
     empty = {name for name in found if table(studied, study, name).empty}
-    assert empty <= {"width_summary", "federated_summary", "data_sweep"}
+    assert empty <= {"width_summary", "federated_summary", "data_sweep", "width_sweep", "slopes"}
 
 
 def test_the_figures_show_something_and_the_notebook_ran(studied):
@@ -126,14 +124,14 @@ def test_the_figures_show_something_and_the_notebook_ran(studied):
         study, folder, name = figure.split("/")
         log = studied.folder / f"logs/tiny/{study}_figure/{folder}/{name}.log"
         assert "nothing to draw" not in log.read_text()
-    assert (studied.folder / "results/tiny/eigenspaces/notebook.html").stat().st_size > 100_000
+    assert (studied.folder / "results/tiny/basins/notebook.html").stat().st_size > 100_000
 
 
 def test_the_banner_counts_the_stages_and_a_second_call_finds_nothing_to_do(studied):
     stages = (
-        "profile tiny: 3 data sets, 1 group of federated trainings, 4 followed trainings, 1 comparison of metrics, "
-        "2 eigenspaces along trainings, 2 exact spectra along trainings, 1 search for paths, 3 tables, 5 figures, "
-        "1 notebook"
+        "profile tiny: 3 data sets, 1 group of federated trainings, 3 followed trainings, 1 comparison of metrics, "
+        "2 eigenspaces along trainings, 1 exact spectrum along trainings, 1 comparison of solutions, 3 tables, "
+        "3 figures, 1 notebook"
     )
     assert stages in studied.said, next(line for line in studied.said.splitlines() if "profile tiny" in line)
     assert "Nothing to be done" in studied.snakemake(*studied.wanted).stdout
@@ -158,7 +156,7 @@ def test_every_eigenvalue_of_every_network_and_step_is_counted(studied):
     assert counts["near_zero"].between(0, counts["p"]).all()
     spectra = table(studied, "over_parametrized", "spectra")
     sizes = spectra.groupby(["dataset", "width", "operator", "time"]).agg(n=("rank", "size"), p=("p", "first"))
-    assert (sizes["n"] == sizes["p"]).all() and len(sizes) == 2 * 3 * 2
+    assert (sizes["n"] == sizes["p"]).all() and len(sizes) == 3 * 2
 
 
 def test_pairs_of_solutions_are_joined_by_lines_and_paths(studied):

@@ -54,7 +54,7 @@ STAGES = {
     "eigenspaces_measures": "eigenspaces along trainings",
     "federated_eigenspaces": "eigenspaces along trainings",
     "exact_spectra": "exact spectra along trainings",
-    "basins_paths": "searches for paths",
+    "basins_paths": "comparisons of solutions",
     "class_means": "decompositions by class",
     "*_tables": "tables",
     "*_figure": "figures",
