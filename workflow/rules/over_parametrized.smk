@@ -41,13 +41,26 @@ rule exact_spectra:
         " --device {params.device} --threads {threads} --output {params.folder} --log {log}"
 
 
+def amidst(clusters):
+    """The clusters of which most others differ in their number, or in their separation, alone, on both axes if any."""
+
+    def neighbours(name):
+        number, dimensions, separation = name.split("-")[1:]
+        others = [other.split("-")[1:] for other in clusters if other != name]
+        along = sum(other[1:] == [dimensions, separation] for other in others)
+        apart = sum(other[:2] == [number, dimensions] for other in others)
+        return bool(along) + bool(apart), along + apart
+
+    return max(clusters, key=neighbours, default=None)
+
+
 def exact_figures():
     """(folder, file name) to what the plotting script needs: every figure that this profile's runs can fill."""
     datasets, figures = config[OVER_PARAMETRIZED]["datasets"], {}
     clusters = [dataset for dataset in datasets if dataset.startswith("clusters-")]
     for run in TRAJECTORY_RUNS[OVER_PARAMETRIZED]:
         # Further networks and clusters are there for the sweeps; what else they show stands in the tables.
-        if not is_first_network(OVER_PARAMETRIZED, run) or run.dataset in clusters[1:]:
+        if not is_first_network(OVER_PARAMETRIZED, run) or (run.dataset in clusters and run.dataset != amidst(clusters)):
             continue
         folder, of_network = f"{run.dataset}-{run.network_label}", {"dataset": run.dataset, "network": run.network_label}
         for name in ("spectrum_before_after", "training", "output_gradients"):
