@@ -153,6 +153,16 @@ def _beyond_parameters(section: Mapping[str, Any], network: str, p: int) -> Iter
             f"{EIGENSPACES}.pairs: {pairs} eigenpairs asked for, {network} has {p} parameters; allowed: fewer than {p} "
             "(a mask of all of them tells nothing); or a wider network"
         )
+    elif section["methods"] == ["exact"] and p > section["exact_up_to"]:
+        yield (
+            f"{EIGENSPACES}.methods: [exact] given, {network} has {p} parameters and exact_up_to is "
+            f"{section['exact_up_to']}; allowed: a larger exact_up_to, or sketched or lanczos among the methods"
+        )
+    elif "sketched" in section["methods"] and section["passes"] > (measurements or default_measurements(count)):
+        yield (
+            f"{EIGENSPACES}.passes: {section['passes']} given, {network} takes "
+            f"{measurements or default_measurements(count)} measurements; allowed: at most as many, 4 is usual"
+        )
     elif "sketched" in section["methods"] and measurements > p:
         yield (
             f"{EIGENSPACES}.measurements: {measurements} given, {network} has {p} parameters; allowed: at most {p}, or "

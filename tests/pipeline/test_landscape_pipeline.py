@@ -130,7 +130,7 @@ def test_the_figures_show_something_and_the_notebook_ran(studied):
 def test_the_banner_counts_the_stages_and_a_second_call_finds_nothing_to_do(studied):
     stages = (
         "profile tiny: 3 data sets, 1 group of federated trainings, 3 followed trainings, 1 comparison of metrics, "
-        "2 eigenspaces along trainings, 1 exact spectrum along trainings, 1 comparison of solutions, 3 tables, "
+        "2 measurements of eigenspaces, 1 exact spectrum along trainings, 1 comparison of solutions, 3 tables, "
         "3 figures, 1 notebook"
     )
     assert stages in studied.said, next(line for line in studied.said.splitlines() if "profile tiny" in line)

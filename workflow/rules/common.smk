@@ -51,8 +51,8 @@ STAGES = {
     "federated_predictor_spectra": "spectra of predictors",
     "sgd_dynamics_measures": "measurements along trainings",
     "metric_study": "comparisons of metrics",
-    "eigenspaces_measures": "eigenspaces along trainings",
-    "federated_eigenspaces": "eigenspaces along trainings",
+    "eigenspaces_measures": "measurements of eigenspaces",
+    "federated_eigenspaces": "measurements of eigenspaces",
     "exact_spectra": "exact spectra along trainings",
     "basins_paths": "comparisons of solutions",
     "class_means": "decompositions by class",
@@ -161,8 +161,8 @@ def counted(count, stage):
     """'2 spectra of checkpoints', '1 spectrum of checkpoints'."""
     if count > 1:
         return f"{count} {stage}"
-    noun, rest = re.fullmatch("(.*?)( (?:of|along) .*)?", stage).groups()
-    return f"{count} {noun[:-1] + 'um' if noun == 'spectra' else noun.removesuffix('s')}{rest or ''}"
+    noun, rest = re.fullmatch("(.*?)( (?:of|along|by) .*)?", stage).groups()
+    return f"{count} {re.sub('spectra$', 'spectrum', noun).removesuffix('s')}{rest or ''}"
 
 
 def start_or_explain():
@@ -176,7 +176,7 @@ def start_or_explain():
     for rule, stage in STAGES.items():
         counts[stage] = counts.get(stage, 0) + sum(fnmatchcase(job, rule) for job in jobs)
     stages = ", ".join(counted(count, stage) for stage, count in counts.items() if count)
-    device = ", ".join(GPUS) if GPUS else f"CPU, {workflow.cores} cores"
+    device = ", ".join(GPUS) if GPUS else f"CPU, {counted(workflow.cores, 'cores')}"
     print(f"\nhessketch, profile {config['profile']}: {stages}\ndevice: {device}; logs: {LOGS}/\n", file=sys.stderr)
 
 

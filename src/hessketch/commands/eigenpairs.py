@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hessketch.linalg.many_eigenpairs import ManyEigenpairs
 
 _SHOWN = 10
+_MUCH = 0.1  # share of the squared norm left out beyond which a sketch's values are not to be trusted
 _OF_SKETCH = [field for field in fields(SketchSettings) if field.name not in ("pairs", "method")]
 
 
@@ -210,6 +211,11 @@ def _show(arguments: argparse.Namespace, found: "ManyEigenpairs", record: dict[s
             f"share of the squared Frobenius norm that they leave out: {found.errors.residual_share:.2g} "
             f"({low / norm if norm else 0:.2g} to {high / norm if norm else 0:.2g} with 95% confidence)"
         )
+        if found.errors.residual_share > _MUCH and not arguments.residuals:
+            print(
+                "that is much: beyond the first, values may be larger than any eigenvalue there; take --residuals for "
+                "Rayleigh quotients, more --measurements, or --method block_krylov"
+            )
     if found.converged < len(found.values):
         print(_not_converged(arguments, found))
     print(f"{len(found.values)} pairs of {found.products} products: {arguments.output / 'eigenvectors.safetensors'}")
@@ -220,4 +226,5 @@ def _not_converged(arguments: argparse.Namespace, found: "ManyEigenpairs") -> st
     if found.method == "sketched" and not arguments.residuals:
         return "their residuals are not known: --residuals measures them by a product a pair"
     more = "measurements, or more passes" if found.method == "sketched" else "memory"
-    return f"only the first {found.converged} have converged to {arguments.tolerance:g}: give more {more}"
+    which = f"only the first {found.converged} have" if found.converged else "none has"
+    return f"{which} converged to {arguments.tolerance:g}: give more {more}"

@@ -43,7 +43,8 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network",
         required=True,
-        help="vgg11, resnet18, resnet18_smooth, mlp, or module:function of your own that returns a torch module",
+        help="vgg11, resnet18, resnet18_smooth, 3c3d, allcnnc, mlp, mlp_tanh, or module:function of your own that "
+        "returns a torch module",
     )
     parser.add_argument("--norm", default="batch", choices=NORMS, help="(default: batch)")
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of the hidden widths (default: 1)")

@@ -132,15 +132,20 @@ def barriers(barriers: pd.DataFrame) -> Figure:
     """
     pairs = _one_network(barriers, "barriers")
     rows = with_low(barriers)
+    low = rows["threshold"].iloc[0]
     figure, [[train, test, move]] = headed_grid(1, 3, (2.5, 2.4))
     for ax, column in ((train, "barrier"), (test, "test_barrier")):
         for place, pair in enumerate(pairs):
             for name, shift in zip(PATHS, (-0.15, 0.15), strict=True):
                 values = rows.loc[(rows["pair"] == pair) & (rows["path"] == name), column].to_numpy()
                 _dots(ax, place + shift, values, LOOKS[name]["color"], _MARKERS[name])
-        ax.set_yscale("symlog", linthresh=rows["threshold"].iloc[0], linscale=1.0)
-        ax.set(ylabel="height (loss)", ylim=(min(0.0, 1.2 * rows[column].min()), None))
-    train.axhline(rows["threshold"].iloc[0], **_THRESHOLD)
+        ax.set_yscale("symlog", linthresh=low, linscale=1.0)
+        top = max(1.5 * low, 1.3 * rows[column].max())  # the threshold is seen, also where all barriers are below it
+        ax.set(ylabel="height (loss)", ylim=(min(-0.1 * low, 1.2 * rows[column].min()), top))
+        ax.axhline(low, **_THRESHOLD)
+        ticks = [0.0, low, *(10.0**power for power in range(-3, 3) if 1.5 * low < 10.0**power <= top)]
+        ax.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks], minor=False)
+        ax.minorticks_off()
     train.set_title("(a) barrier, training loss")
     test.set_title("(b) barrier, test loss")
     _draw_moves(move, rows, pairs)
@@ -148,7 +153,7 @@ def barriers(barriers: pd.DataFrame) -> Figure:
         words = [pair.replace("_", "\n") for pair in pairs]
         ax.set(xticks=range(len(pairs)), xticklabels=words, xlim=(-0.5, len(pairs) - 0.5))
     handles = [Line2D([], [], linestyle="none", marker=_MARKERS[n], markersize=4, **LOOKS[n]) for n in PATHS]
-    handles.append(Line2D([], [], **_THRESHOLD, label=f"low, {rows['threshold'].iloc[0]:.2g}"))
+    handles.append(Line2D([], [], **_THRESHOLD, label=f"low, {low:.2g}"))
     handles.append(Line2D([], [], **_CHANCE, label="chance, $C/p$"))
     legend_below(figure, handles, 1.5)
     head(figure, rows, f"barriers between two trainings, {_seeds(rows)}")
@@ -160,7 +165,7 @@ def _draw_moves(ax: Axes, rows: pd.DataFrame, pairs: list[str]) -> None:
         here = rows[(rows["pair"] == pair) & (rows["path"] == "line")]
         _dots(ax, place, here["move_in_top"].to_numpy(), LOOKS["line"]["color"], _MARKERS["line"])
         ax.plot(place, here["move_chance"].mean(), **_CHANCE)
-    ax.set(title="(c) move in the top eigenspace", ylabel="share of the squared move")
+    ax.set(title="(c) move in top eigenspace", ylabel="share of the squared move")
     if (rows["move_in_top"] > 0).any():  # of a space that was not found the share is not known
         _log_axis(ax)
 

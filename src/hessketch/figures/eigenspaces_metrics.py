@@ -74,11 +74,13 @@ def metric_study(metric_study: pd.DataFrame) -> Figure:
 
 def _draw_quantiles(ax: Axes, rows: pd.DataFrame, colours: dict) -> None:
     for dimension, colour in colours.items():
-        here = rows[rows["dimension"] == dimension].sort_values("ratio")
+        here = rows[rows["dimension"] == dimension].sort_values("k")
+        here = here.assign(ratio=here["k"] / here["dimension"])  # of whole numbers, not the one asked for
         ax.fill_between(here["ratio"], here["q05"], here["q95"], color=colour, alpha=0.15, linewidth=0)
         ax.fill_between(here["ratio"], here["q25"], here["q75"], color=colour, alpha=0.25, linewidth=0)
         ax.plot(here["ratio"], here["q50"], color=colour)
-    expected = rows.dropna(subset=["expected"]).groupby("ratio")["expected"].first()
+    known = rows.dropna(subset=["expected"])
+    expected = known.groupby(known["k"] / known["dimension"])["expected"].first()
     if len(expected):
         ax.plot(expected.index, expected, color="0.2", linestyle="--", linewidth=0.8)
 

@@ -127,12 +127,14 @@ def masks(overlaps: pd.DataFrame) -> Figure:
     """Overlap against k of the mask by magnitude, of that by layer, of the best there is, and of random ones."""
     one_setting(overlaps, "masks")
     rows = first_method(overlaps)
+    rows = rows.assign(overlap=rows["overlap"].where(rows["overlap"] > 0))  # none has no place on this axis
     figure, panels = landmark_panels(rows, "overlap")
     present = [mask for mask in MASK_LOOKS if (rows["mask"] == mask).any()]
     for ax, here in panels:
         draw_level(ax, here[here["mask"] == present[0]], "chance", "k")
         for mask in present:
             draw_over_seeds(ax, here[here["mask"] == mask], "overlap", "k", color=MASK_LOOKS[mask]["color"])
+    panels[0][0].set_ylim(top=min(panels[0][0].get_ylim()[1], 1.5))  # an overlap is at most 1
     finish_axes_of_k(panels, rows["k"], rows["chance"].min())
     handles = [Line2D([], [], **MASK_LOOKS[mask]) for mask in present]
     legend_below(figure, [*handles, Line2D([], [], **LEVEL_LOOKS["chance"])], _WIDEST)

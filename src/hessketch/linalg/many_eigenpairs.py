@@ -29,6 +29,7 @@ from hessketch.linalg.sketched_eigh import SketchedEigenpairs, sketched_eigh
 from hessketch.linalg.vectors import (
     Operator,
     ProgressCallback,
+    column_dots,
     dimension,
     no_progress,
     random_unit_vector,
@@ -74,11 +75,12 @@ def many_eigenpairs(
 
     `lanczos` and `block_krylov` run until each residual is within tolerance * |value|, and keep their vectors within
     `memory` bytes (default half of what is free); `sketched` takes the measurements that `sketch` asks for (default
-    twice the pairs and 10), and with `residuals` one product a pair more to know the residuals. `auto` takes lanczos
-    for few pairs, block_krylov for many, and sketched where memory does not hold their vectors; what was asked of a
-    sketch is then not used, and `reason` says so. By lanczos a multiple eigenvalue is found once, by block_krylov up
-    to 16 times. `stores(method)` makes a run resumable: a RunStore or,
-    for a sketch, a MeasurementStore. Raises InputError, before any product, for more pairs than parameters, an
+    twice the pairs and 10). Its values are those of an approximation, where much is left out (`errors`) larger than any
+    eigenvalue there; with `residuals`, one product a pair more, they are the Rayleigh quotients of its vectors. `auto`
+    takes lanczos for few pairs, block_krylov for many, and sketched where memory does not hold their vectors; what was
+    asked of a sketch is then not used, and `reason` says so. By lanczos a multiple eigenvalue is found once, by
+    block_krylov up to 16 times. `stores(method)` makes a run resumable: a RunStore or, for a sketch, a
+    MeasurementStore. Raises InputError, before any product, for more pairs than parameters, an
     unknown method, or memory that does not suffice, with what would fit; else as `krylov_run` and `sketched_eigh`.
     """
     require_at_least(1, count=count)
@@ -222,19 +224,25 @@ def _too_large(operator: Operator, room: Room, wanted: KrylovWanted, memory: int
 def _of_sketch(
     operator: Operator, found: SketchedEigenpairs, wanted: KrylovWanted, block: int, residuals: bool, reason: str
 ) -> ManyEigenpairs:
-    known, products = np.full(len(found.values), np.nan), found.products
+    values, vectors, known, products = found.values, found.vectors, np.full(len(found.values), np.nan), found.products
     if residuals:
-        known, products = _residuals(operator, found.values, found.vectors, block), products + len(found.values)
-    good = known <= wanted.tolerance * np.abs(found.values)
+        quotients, norms = _rayleigh(operator, vectors, block)
+        order = np.argsort(-np.abs(quotients), kind="stable")
+        values, known, products = quotients[order], norms[order], products + len(order)
+        if (np.diff(order) != 1).any():
+            vectors = vectors[:, torch.from_numpy(order).to(vectors.device)]
+    good = known <= wanted.tolerance * np.abs(values)
     converged = len(good) if good.all() else int(np.argmin(good))
-    return ManyEigenpairs(found.values, known, found.vectors, products, "sketched", reason, converged, found.errors)
+    return ManyEigenpairs(values, known, vectors, products, "sketched", reason, converged, found.errors)
 
 
-def _residuals(operator: Operator, values: np.ndarray, vectors: Tensor, block: int) -> np.ndarray:
-    """Norms (k,) of H u - lambda u, by one product a pair."""
-    norms = []
-    for first in range(0, len(values), block):
+def _rayleigh(operator: Operator, vectors: Tensor, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """Quotients (k,) q = u^T H u, which no eigenvalue is beyond, and norms (k,) of H u - q u, by one product a pair."""
+    quotients, norms = [], []
+    for first in range(0, vectors.shape[1], block):
         columns = vectors[:, first : first + block].to(operator.device, operator.dtype)
-        of_columns = torch.from_numpy(values[first : first + block]).to(columns)
-        norms.append(torch.linalg.vector_norm(operator @ columns - columns * of_columns, dim=0, dtype=torch.float64))
-    return torch.cat(norms).cpu().numpy()
+        products = operator @ columns
+        quotients.append(column_dots(columns, products))
+        rest = products - columns * quotients[-1].to(columns)
+        norms.append(torch.linalg.vector_norm(rest, dim=0, dtype=torch.float64))
+    return torch.cat(quotients).cpu().numpy(), torch.cat(norms).cpu().numpy()

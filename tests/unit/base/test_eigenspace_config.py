@@ -146,6 +146,10 @@ def test_more_eigenpairs_than_parameters_and_more_measurements_are_said_before_t
     assert "600 need 1210 measurements" in line and "allowed: at most 595 pairs, fewer measurements, or methods" in line
     assert eigenpair_problems(filled(asking(pairs=600, methods=["exact"]))) == []
     assert eigenpair_problems(filled(asking(pairs=0.05))) == []
+    (line, _) = eigenpair_problems(filled(asking(pairs=5, methods=["exact"], exact_up_to=10)))
+    assert "eigenspaces.methods: [exact] given, mlp_tanh of width 0.5" in line and "exact_up_to is 10; allowed" in line
+    (line, _) = eigenpair_problems(filled(asking(pairs=5, passes=40)))
+    assert "eigenspaces.passes: 40 given" in line and "takes 20 measurements; allowed: at most as many" in line
     (line,) = eigenpair_problems(filled(asking(pairs=10, measurements=2000)))
     assert "eigenspaces.measurements: 2000 given" in line and "1200 parameters; allowed: at most 1200, or 0" in line
 

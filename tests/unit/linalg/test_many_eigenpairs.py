@@ -128,6 +128,21 @@ def test_a_sketch_gives_estimates_and_on_request_residuals_by_a_product_a_pair()
     assert without.converged == 0
 
 
+def test_with_residuals_the_values_of_a_sketch_are_the_rayleigh_quotients_of_its_vectors():
+    """Of two outliers above a flat indefinite bulk, of which so few products resolve nothing."""
+    exact = np.concatenate([[1.3, -1.1], np.cos(np.linspace(0, np.pi, 598)) * 0.6])
+    matrix, settings = rotated(exact), SketchSettings(pairs=20, measurements=50, probes=8)
+    plain = many_eigenpairs(matrix, 20, 0, method="sketched", sketch=settings)
+    found = many_eigenpairs(matrix, 20, 0, method="sketched", sketch=settings, residuals=True)
+    assert plain.errors.residual_share > 0.1 and not np.allclose(plain.values, found.values, rtol=1e-3)
+    quotients = (found.vectors * (matrix @ found.vectors)).sum(0).numpy()
+    assert found.values == pytest.approx(quotients, abs=1e-12) and (np.diff(np.abs(found.values)) <= 0).all()
+    # No j quotients of orthonormal vectors have a larger sum than the j largest eigenvalues (Ky Fan 1949).
+    positive = np.sort(found.values[found.values > 0])[::-1].cumsum()
+    assert (positive <= np.sort(exact)[::-1][: len(positive)].cumsum() + 1e-12).all()
+    assert found.residuals == pytest.approx(true_residuals(matrix, found), rel=1e-9)
+
+
 def test_of_a_sketch_with_residuals_those_within_the_tolerance_are_counted():
     settings = SketchSettings(pairs=10, measurements=60, passes=3, probes=0)
     matrix, within = rotated(INDEFINITE), []
