@@ -101,8 +101,8 @@ def predictor_figures():
         "rounds": [run for group in PREDICTOR_GROUPS for run in GROUPS[group]],
     }
     return {
-        (f"{run.dataset}-{run.network_label}", f"{figure}_over_{time}"): flags(
-            {"dataset": run.dataset, "network": run.network_label}
+        (f"{run.dataset}-{run.network_label}", f"{figure}_over_{time}"): (
+            f"{figure}_over_{time} {flags({'dataset': run.dataset, 'network': run.network_label})}"
         )
         for time, runs in of_time.items()
         for run in runs
