@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 from hessketch.cli import run_job
+from hessketch.studies.tabulation import add_records, tabulation_parser, write_study
 
 TABLES = ("overlaps", "layers", "eigenvalues", "quality", "metrics", "stability")
 
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.records import read_record, read_table, write_table
+    from hessketch.records import read_record, read_table
     from hessketch.studies import eigenspaces as study
     from hessketch.studies import eigenspaces_comparisons as comparisons
     from hessketch.studies.raw_tables import joined, read_raw, runs_table
@@ -26,24 +27,12 @@ def tabulate(arguments: argparse.Namespace, progress) -> None:
         "width_summary": comparisons.width_summary(tables["overlaps"]),
         "federated_summary": comparisons.federated_summary(at_ratios),
     }
-    for name, table in tables.items():
-        write_table(table, arguments.output / f"{name}.parquet")
-        progress.say(f"{name}: {len(table)} rows")
+    write_study(tables, arguments.output, progress)
 
 
-# A shell takes no command of more than 128 KiB: many files can be named in a file, @FILE, one argument a line.
-parser = argparse.ArgumentParser(description=__doc__, fromfile_prefix_chars="@")
-for name in TABLES:
-    parser.add_argument(
-        f"--{name}", type=Path, nargs="+", required=True, metavar="FILE",
-        help=f"the table {name} of every job, in the order of the profile",
-    )  # fmt: skip
+parser = tabulation_parser(__doc__, TABLES)
 parser.add_argument("--metric-study", type=Path, required=True, metavar="FILE", help="the synthetic study of metrics")
-parser.add_argument(
-    "--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of every trained run"
-)
-parser.add_argument("--output", type=Path, required=True, help="folder to write the tables into")
-parser.add_argument("--log", help="log file")
+add_records(parser)
 
 if __name__ == "__main__":
     arguments = parser.parse_args()

@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 from hessketch.cli import run_job
+from hessketch.studies.tabulation import tabulation_parser, write_study
 
 TABLES = ("parts", "means", "alignment")
 
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.records import read_table, write_table
+    from hessketch.records import read_table
     from hessketch.studies.outlier_hierarchy import COLUMNS, attribution, densities_of, matches, trained_runs
     from hessketch.studies.raw_tables import joined, read_raw
 
@@ -18,21 +19,11 @@ def tabulate(arguments: argparse.Namespace, progress) -> None:
     tables["matches"] = matches(tables["attribution"], tables["alignment"])
     tables["density"] = densities_of(read_table(arguments.full_spectrum / "density.parquet"), tables["parts"])
     tables["runs"] = trained_runs(read_table(arguments.full_spectrum / "runs.parquet"))
-    for name, table in tables.items():
-        write_table(table, arguments.output / f"{name}.parquet")
-        progress.say(f"{name}: {len(table)} rows")
+    write_study(tables, arguments.output, progress)
 
 
-# A shell takes no command of more than 128 KiB: many files can be named in a file, @FILE, one argument a line.
-parser = argparse.ArgumentParser(description=__doc__, fromfile_prefix_chars="@")
-for name in TABLES:
-    parser.add_argument(
-        f"--{name}", type=Path, nargs="+", required=True, metavar="FILE",
-        help=f"the table {name} of every job, in the order of the profile",
-    )  # fmt: skip
+parser = tabulation_parser(__doc__, TABLES)
 parser.add_argument("--full-spectrum", type=Path, required=True, help="folder of the full-spectrum study's tables")
-parser.add_argument("--output", type=Path, required=True, help="folder to write the tables into")
-parser.add_argument("--log", help="log file")
 
 if __name__ == "__main__":
     arguments = parser.parse_args()

@@ -1,15 +1,15 @@
 """Joins the tables of all jobs of the study of over-parametrized networks and derives its tables from them."""
 
 import argparse
-from pathlib import Path
 
 from hessketch.cli import run_job
+from hessketch.studies.tabulation import add_records, tabulation_parser, write_study
 
 TABLES = ("spectra", "alignments")
 
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.records import read_record, write_table
+    from hessketch.records import read_record
     from hessketch.studies.over_parametrized import COLUMNS, counts, ends, outlier_match
     from hessketch.studies.over_parametrized_sweeps import data_sweep, slopes, width_sweep
     from hessketch.studies.raw_tables import joined, read_raw, runs_table
@@ -27,23 +27,11 @@ def tabulate(arguments: argparse.Namespace, progress) -> None:
         "data_sweep": data_sweep(counted),
         "slopes": slopes(counted),
     }
-    for name, table in tables.items():
-        write_table(table, arguments.output / f"{name}.parquet")
-        progress.say(f"{name}: {len(table)} rows")
+    write_study(tables, arguments.output, progress)
 
 
-# A shell takes no command of more than 128 KiB: many files can be named in a file, @FILE, one argument a line.
-parser = argparse.ArgumentParser(description=__doc__, fromfile_prefix_chars="@")
-for name in TABLES:
-    parser.add_argument(
-        f"--{name}", type=Path, nargs="+", required=True, metavar="FILE",
-        help=f"the table {name} of every job, in the order of the profile",
-    )  # fmt: skip
-parser.add_argument(
-    "--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of every trained run"
-)
-parser.add_argument("--output", type=Path, required=True, help="folder to write the tables into")
-parser.add_argument("--log", help="log file")
+parser = tabulation_parser(__doc__, TABLES)
+add_records(parser)
 
 if __name__ == "__main__":
     arguments = parser.parse_args()
