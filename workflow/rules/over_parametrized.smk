@@ -79,7 +79,10 @@ rule over_parametrized_tables:
     localrule: True
     input:
         script="workflow/scripts/tabulate_over_parametrized.py",
-        code=code("studies", "runs", "trainers", "linalg/outliers", "data/catalog", "data/dataset", "data/derived_names"),
+        code=code(
+            "studies", "runs", "trainers", "linalg/outliers", "linalg/dense_eigenpairs", "data/catalog", "data/dataset",
+            "data/derived_names",
+        ),  # fmt: skip
         records=[f"{EXACT_STUDY}/runs/{run.path}/record.json" for run in TRAJECTORY_RUNS[OVER_PARAMETRIZED]],
         **{
             table: [f"{EXACT_STUDY}/measured/{job}/{table}.parquet" for job in TRAJECTORY_JOBS[OVER_PARAMETRIZED]]

@@ -1,7 +1,8 @@
 # What every study shows, from its tables: figures, a notebook, and the target named as the study.
 # A study's own file has put it into SHOWN; the loop makes its three rules.
 ALWAYS_READ = [
-    "figures", "studies", "runs", "trainers", "training/selection", "linalg/outliers", "linalg/chance_overlaps", "data/catalog",
+    "figures", "studies", "runs", "trainers", "training/selection", "linalg/outliers", "linalg/chance_overlaps",
+    "linalg/dense_eigenpairs", "data/catalog",
     "data/dataset", "data/derived_names",
 ]  # fmt: skip
 
