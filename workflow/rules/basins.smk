@@ -34,8 +34,7 @@ rule basins_paths:
         f"{LOGS}/benchmarks/basins/{{solved}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=8000,
+        **needs(mem_mb=8000, minutes=60),
     params:
         runs=lambda w: [run.path for run in BASINS_NETWORKS[w.solved]],
         settings=basins_flags(),

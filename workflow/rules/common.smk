@@ -124,6 +124,15 @@ GPU_PER_JOB = 1 if GPUS or config["device"] == "cuda" else 0
 THREADS_PER_JOB = 4 if GPU_PER_JOB else 1
 
 
+def needs(mem_mb, minutes):
+    """Resources of a rule that computes. A repeated attempt may take more memory and time: it resumes, on a cluster."""
+    return {
+        "gpu": GPU_PER_JOB,
+        "mem_mb": lambda wildcards, attempt: attempt * mem_mb,
+        "runtime": lambda wildcards, attempt: attempt * minutes,
+    }
+
+
 def code(*parts):
     """Package files that a stage depends on; Snakemake compares them by content, so an edit reruns just those stages."""
     package = Path(workflow.basedir) / "src/hessketch"

@@ -68,8 +68,7 @@ rule eigenspaces_measures:
         f"{LOGS}/benchmarks/eigenspaces/{{job}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=16000,
+        **needs(mem_mb=16000, minutes=240),
     params:
         runs=lambda w: [run.path for run in TRAJECTORY_JOBS[EIGENSPACES][w.job]],
         settings=lambda w: eigenspaces_flags(
@@ -104,8 +103,7 @@ rule federated_eigenspaces:
         f"{LOGS}/benchmarks/federated_eigenspaces/{{group}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=16000,
+        **needs(mem_mb=16000, minutes=240),
     params:
         settings=lambda w: eigenspaces_flags(w.group.partition("/")[0], EIGENSPACES_SETTINGS),
         size=lambda w: hessian_size(FEDERATION["datasets"][w.group.partition("/")[0]], w.group.partition("/")[0]),

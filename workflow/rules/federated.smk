@@ -30,8 +30,7 @@ rule federate:
         f"{LOGS}/benchmarks/federate/{{federated}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=16000,
+        **needs(mem_mb=16000, minutes=120),
     params:
         runs=lambda w: [w.federated + run for run in OF_JOB],
         settings=federated_flags(),
@@ -83,8 +82,7 @@ rule checkpoint_spectra:
         f"{LOGS}/benchmarks/checkpoint_spectra/{{cell}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=16000,
+        **needs(mem_mb=16000, minutes=120),
     params:
         settings=lambda w: checkpoint_spectrum_flags(w.cell),
         device=config["device"],

@@ -20,8 +20,7 @@ rule class_means:
         f"{LOGS}/benchmarks/class_means/{{cell}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=16000,
+        **needs(mem_mb=16000, minutes=120),
     params:
         settings=flags({"batch_size": config["spectrum"]["batch_size"], "split": "train"}),
         device=config["device"],

@@ -25,8 +25,7 @@ rule exact_spectra:
         f"{LOGS}/benchmarks/exact_spectra/{{job}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=16000,
+        **needs(mem_mb=16000, minutes=120),
     params:
         runs=lambda w: [run.path for run in TRAJECTORY_JOBS[OVER_PARAMETRIZED][w.job]],
         settings=flags({key: config[OVER_PARAMETRIZED][key] for key in ("top", "max_parameters")}),

@@ -40,8 +40,7 @@ rule predictor_spectra:
         f"{LOGS}/benchmarks/predictor_spectra/{{job}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=8000,
+        **needs(mem_mb=8000, minutes=60),
     params:
         runs=lambda w: [run.path for run in TRAJECTORY_JOBS[PREDICTOR][w.job]],
         settings=predictor_flags(),
@@ -73,8 +72,7 @@ rule federated_predictor_spectra:
         f"{LOGS}/benchmarks/federated_predictor_spectra/{{group}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=8000,
+        **needs(mem_mb=8000, minutes=60),
     params:
         settings=predictor_flags(),
         device=config["device"],

@@ -33,8 +33,7 @@ rule sgd_dynamics_measures:
         f"{LOGS}/benchmarks/sgd_dynamics/{{job}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=8000,
+        **needs(mem_mb=8000, minutes=120),
     params:
         runs=lambda w: [run.path for run in TRAJECTORY_JOBS[DYNAMICS][w.job]],
         settings=lambda w: dynamics_flags(TRAJECTORY_JOBS[DYNAMICS][w.job]),

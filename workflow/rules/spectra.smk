@@ -23,8 +23,7 @@ rule spectrum:
         f"{LOGS}/benchmarks/spectrum/{{cell}}/{{split}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=16000,
+        **needs(mem_mb=16000, minutes=120),
     params:
         settings=lambda w: spectrum_flags(w.cell),
         device=config["device"],

@@ -25,8 +25,7 @@ rule train:
         f"{LOGS}/benchmarks/train/{{run}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        gpu=GPU_PER_JOB,
-        mem_mb=8000,
+        **needs(mem_mb=8000, minutes=60),
     params:
         settings=lambda w: training_flags(Run.from_path(w.run)),
         device=config["device"],

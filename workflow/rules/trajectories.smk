@@ -52,8 +52,7 @@ for study, jobs in TRAJECTORY_JOBS.items():
                 f"{LOGS}/benchmarks/trajectories/{study}/{job}.tsv"
             threads: THREADS_PER_JOB
             resources:
-                gpu=GPU_PER_JOB,
-                mem_mb=8000,
+                **needs(mem_mb=8000, minutes=60),
             params:
                 runs=[run.path for run in runs],
                 settings=trajectory_flags(study, runs[0].dataset),
