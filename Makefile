@@ -11,7 +11,7 @@ CORES ?= all
 #   make PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_OPTIONS ?=
 
-.PHONY: all run report test check lock clean
+.PHONY: all run report archive test check lock clean
 all: run report
 	@echo
 	@echo "figures: figures/$(PROFILE)/"
@@ -23,6 +23,11 @@ run: $(VENV)/.installed
 
 report: run
 	$(BIN)/snakemake --configfile $(CONFIG) --report results/$(PROFILE)/report.html
+
+# What an appendix needs, from results that are there: config, tables, records, figures, report, versions. With all
+# weights: make archive WEIGHTS=--weights
+archive: $(VENV)/.installed
+	$(BIN)/python workflow/scripts/archive.py results/$(PROFILE) $(WEIGHTS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder

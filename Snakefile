@@ -61,6 +61,7 @@ if HIERARCHY in config:
 
 
 include: "workflow/rules/studies.smk"
+include: "workflow/rules/reference.smk"
 
 
 rule all:
@@ -80,4 +81,5 @@ onsuccess:
 
 
 onerror:
-    print("\nA job failed: its log is shown above. Mend the cause and run the same command again: it resumes.")
+    print("\nA job failed: its log is shown above (one that ends without an error was killed: often for want of memory).")
+    print("Mend the cause and run the same command again: it resumes.")

@@ -103,7 +103,7 @@ def _resident(field: str) -> float:
 def _main() -> None:
     path, width, pairs, name = json.loads(sys.argv[1])
     torch.set_num_threads(1)
-    saved = torch.load(path)
+    saved = torch.load(path, weights_only=True)
     inputs, _ = saved["batches"][0]
     model = build_network(_NETWORK, input_shape=tuple(inputs.shape[1:]), classes=10, width=width, norm="none")
     model.load_state_dict(saved["state"])

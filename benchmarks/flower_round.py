@@ -58,7 +58,7 @@ class FlowerSimulation:
     @property
     def weights(self) -> Tensor:
         """Weights (p,) after the last round."""
-        return torch.load(self._weights)
+        return torch.load(self._weights, weights_only=True)
 
     def __enter__(self) -> "FlowerSimulation":
         return self

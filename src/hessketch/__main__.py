@@ -3,7 +3,7 @@
 import argparse
 
 from hessketch.cli import run_job
-from hessketch.commands import eigenpairs, federate, spectrum, train
+from hessketch.commands import eigenpairs, federate, plan, spectrum, train, verify
 
 _EXAMPLES = """examples:
   python -m hessketch train --dataset digits --network resnet18 --width 0.125 --epochs 20 --output my_run
@@ -11,6 +11,8 @@ _EXAMPLES = """examples:
       --rounds 60 --learning-rate 0.3 --output my_federation
   python -m hessketch spectrum --checkpoint my_run/model.safetensors --dataset digits --split test --output my_spectrum
   python -m hessketch eigenpairs --checkpoint my_run/model.safetensors --dataset digits --pairs 200 --output my_pairs
+  python -m hessketch plan --configfile config/paper.yaml --device h200 --cores 8
+  python -m hessketch verify results/demo
 
 `python -m hessketch COMMAND --help` lists the flags of a command with their defaults.
 """
@@ -25,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, federate, spectrum, eigenpairs):
+    for module in (train, federate, spectrum, eigenpairs, plan, verify):
         name = module.__name__.rsplit(".", 1)[-1]
         command = commands.add_parser(
             name,

@@ -1,5 +1,6 @@
 """A trained network as one safetensors file: weights, buffers and what is needed to build it again."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,16 @@ class Architecture:
 
     @classmethod
     def from_metadata(cls, stored: Mapping[str, Any]) -> "Architecture":
-        """What `asdict` made of one and JSON kept, lists in place of tuples."""
+        """What `asdict` made of one and JSON kept, lists in place of tuples.
+
+        Raises InputError for a network that is a function to import: a file must not choose which code runs.
+        """
+        if ":" in stored["network"]:
+            raise InputError(
+                f"holds {stored['network']!r}, a network of someone's own code, which a file cannot ask to run; if you "
+                f"trust it, add --network {shlex.quote(stored['network'])} --norm {shlex.quote(str(stored['norm']))} "
+                f"--width {float(stored['width']):g}"
+            )
         return cls(**{**stored, "input_shape": tuple(stored["input_shape"])})
 
 
@@ -38,11 +48,14 @@ def save_model(model: nn.Module, architecture: Architecture, path: str | Path, *
 
 
 def read_architecture(path: str | Path) -> Architecture:
-    """The architecture that a checkpoint names; raises InputError for a file that names none."""
+    """The architecture that a checkpoint names; raises InputError for a file that names none, or code to import."""
     metadata = read_metadata(path)
     if "architecture" not in metadata:
         raise InputError(f"{path}: does not say which network it holds; name the network, its width and norm")
-    return Architecture.from_metadata(metadata["architecture"])
+    try:
+        return Architecture.from_metadata(metadata["architecture"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:

@@ -9,8 +9,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hessketch.errors import InputError
-from hessketch.progress import Progress
+from hessketch import ledger
+from hessketch.errors import DiskFullError, InputError
+from hessketch.job_locks import alone_at
+from hessketch.processes import in_group, is_first_process, processes_here
+from hessketch.progress import Progress, notes_said
 from hessketch.records import unwritable
 
 Settings = TypeVar("Settings")
@@ -40,6 +43,12 @@ def settings_from(arguments: argparse.Namespace, settings: type[Settings], **giv
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto, a GPU where there is one)")
     parser.add_argument("--threads", type=whole_number(1), help="CPU threads (default: torch's choice)")
+    parser.add_argument(
+        "--jobs-per-gpu",
+        type=whole_number(1),
+        default=1,
+        help="jobs that may share a GPU, this one included (default: 1, a GPU of its own)",
+    )
 
 
 def whole_number(least: int) -> Callable[[str], int]:
@@ -200,12 +209,15 @@ def spectrum_options_from(arguments: argparse.Namespace, device: Any) -> dict[st
 
 
 def memory_from(arguments: argparse.Namespace, device: Any) -> int:
-    """Bytes that a job may keep: as given, or its share, by its threads, of what is free on the device."""
+    """Bytes that a job may keep: as given, or its share, by threads or jobs on a GPU, of what the device has free."""
     from hessketch.linalg.memory import free_memory
 
     if arguments.memory_gib is not None:
         return arguments.memory_gib
-    share = 1.0 if device.type == "cuda" else min(1.0, (arguments.threads or os.cpu_count()) / os.cpu_count())
+    if device.type == "cuda":
+        share = 1 / arguments.jobs_per_gpu
+    else:
+        share = min(1.0, (arguments.threads or os.cpu_count()) / os.cpu_count()) / processes_here()
     return int(0.8 * share * free_memory(device))
 
 
@@ -232,25 +244,27 @@ def add_save_every(parser: argparse.ArgumentParser) -> None:
 
 
 def device_from(arguments: argparse.Namespace):
-    """The torch device that the flags ask for, prepared for repeatable numbers."""
+    """The torch device that the flags ask for, prepared for repeatable numbers; threads are those of all processes."""
     from hessketch.devices import prepare_device
 
-    device = prepare_device(arguments.device)
+    device = prepare_device(arguments.device, arguments.jobs_per_gpu)
     if arguments.threads:
         import torch
 
-        torch.set_num_threads(arguments.threads)
+        torch.set_num_threads(max(1, arguments.threads // processes_here()))
     return device
 
 
 def run_job(job: Callable[[Progress], None], name: str, log: str | None = None) -> None:
     """Runs one command. An InputError ends it with its message alone; anything else with its traceback, in the log.
 
-    Exit status: 0 done, 1 failed, 130 interrupted.
+    Of several processes the first alone reports, each its own failure. Exit status: 0 done, 1 failed, 130 interrupted.
     """
-    progress = Progress(name, log)
+    ledger.begin()
+    progress = Progress(name, log if is_first_process() else os.devnull)
     try:
-        job(progress)
+        with alone_at(None if in_group() else log), notes_said(progress.say):
+            job(progress)
         status = 0
     except KeyboardInterrupt:
         progress.say("interrupted")
@@ -259,7 +273,7 @@ def run_job(job: Callable[[Progress], None], name: str, log: str | None = None) 
         # The reader of our output has gone: nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    except (InputError, ArithmeticError) as error:
+    except (InputError, DiskFullError, ArithmeticError) as error:
         _fail(progress, log, f"error: {error}")
         status = 1
     except Exception:
@@ -272,6 +286,6 @@ def run_job(job: Callable[[Progress], None], name: str, log: str | None = None) 
 
 def _fail(progress: Progress, log: str | None, text: str) -> None:
     if log is not None:
-        progress.say(text)
+        (progress if is_first_process() else Progress(progress.job, log)).say(text)
     else:
         print(text, file=sys.stderr)

@@ -115,9 +115,17 @@ def _is_number(checker: object, value: Any) -> bool:
     return _is_whole(checker, value) or (isinstance(value, float) and math.isfinite(value))
 
 
+def _pattern_problems(
+    validator: object, pattern: str, value: Any, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    """As JSON Schema means it: Python's `$` would also let a final newline pass, into a folder's name for one."""
+    if isinstance(value, str) and not re.search(pattern.replace("$", r"\Z"), value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
 # JSON Schema takes 3.0 for a whole number and knows no infinity; the programs that the numbers go to differ.
 _TYPES = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole).redefine("number", _is_number)
-_Validator = validators.extend(Draft202012Validator, type_checker=_TYPES)
+_Validator = validators.extend(Draft202012Validator, {"pattern": _pattern_problems}, type_checker=_TYPES)
 
 
 def _messages(error: ValidationError) -> Iterator[str]:

@@ -2,20 +2,10 @@
 
 import ctypes
 import os
-import shutil
-import subprocess
 import sys
 
 from hessketch.errors import InputError
-
-
-def visible_gpus() -> list[str]:
-    """Names of the NVIDIA GPUs of this machine, without importing torch; empty where there is no driver."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
-        return []
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
+from hessketch.gpus import visible_gpus
 
 
 def keep_freed_memory() -> None:
@@ -34,10 +24,11 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, -1)
 
 
-def prepare_device(name: str):
+def prepare_device(name: str, jobs_per_gpu: int = 1):
     """The torch device for 'auto', 'cpu' or 'cuda', with deterministic algorithms on and TF32 off.
 
-    Also tunes the process for large allocations (`keep_freed_memory`).
+    Of several GPUs it is one that no other process of this user has taken, or one shared by up to `jobs_per_gpu` that
+    all said so; waits for it (`gpu_leases`). Also tunes the process for large allocations (`keep_freed_memory`).
 
     Raises InputError when a GPU is asked for and torch sees none.
     """
@@ -47,13 +38,15 @@ def prepare_device(name: str):
 
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"device {name!r} is unknown; allowed: auto, cpu, cuda")
+    _take_gpu(name, jobs_per_gpu)
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda was asked for, but torch sees no GPU; use 'auto' or 'cpu'")
     keep_freed_memory()
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    # warn_only: some CUDA kernels (max pooling backward) have no deterministic twin and would stop the run.
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # "warn": some CUDA kernels (max pooling backward) have no deterministic twin and would stop the run. This does what
+    # use_deterministic_algorithms(True, warn_only=True) does, but for importing torch's compiler: 1.2 s a job.
+    torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # a check for bugs that costs a pass over memory
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
@@ -61,3 +54,16 @@ def prepare_device(name: str):
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
+
+
+def _take_gpu(name: str, jobs_per_gpu: int) -> None:
+    """Leases a GPU where there is one, unless CUDA has started and the choice is made; keeps it if torch can use it."""
+    import torch
+
+    if name == "cpu" or torch.cuda.is_initialized() or not visible_gpus():
+        return
+    from hessketch.gpu_leases import lease_gpus, release_gpus
+
+    lease_gpus(places=jobs_per_gpu)
+    if not torch.cuda.is_available():
+        release_gpus()

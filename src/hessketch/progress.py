@@ -1,8 +1,10 @@
 """Progress of long work: a live line on a terminal, calm lines in a log file, with the time left."""
 
+import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +17,49 @@ def readable_time(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+_LOG = logging.getLogger("hessketch")
+_NOTES: list[str] = []  # of this process, in order
+
+
+def note(text: str) -> None:
+    """What a log and a record should say of deep inside a computation, which has no `Progress` and needs none.
+
+    A warning of the logger `hessketch`: a job's log shows each text once (`notes_said`), a notebook as it is set up.
+    """
+    _NOTES.append(text)
+    _LOG.warning(text)
+
+
+def notes(since: int = 0) -> list[str]:
+    """Every note of this process, from the one of that number on."""
+    return _NOTES[since:]
+
+
+class _Said(logging.Handler):
+    """Hands each text on once."""
+
+    def __init__(self, say: Callable[[str], None]):
+        super().__init__()
+        self._say, self._texts = say, set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._texts:
+            self._texts.add(text)
+            self._say(text)
+
+
+@contextmanager
+def notes_said(say: Callable[[str], None]) -> Iterator[None]:
+    """While it is open each text that is noted is said, once."""
+    handler = _Said(say)
+    _LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        _LOG.removeHandler(handler)
 
 
 class Progress:
@@ -31,12 +76,23 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line that stays: in the log, with the time of day, or without a log on stderr."""
-        if self._log is not None:
-            self._log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        if self._log is not None and self._logged(text):
             self._show(text)
         else:
             self._clear()
             print(f"{self.job}: {text}", file=sys.stderr)
+
+    def _logged(self, text: str) -> bool:
+        """Whether the log took a line; one on a full disk is given up, and what would stand there is said on stderr."""
+        log, self._log = self._log, None
+        try:
+            log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        except OSError:
+            with suppress(OSError):
+                log.close()
+            return False
+        self._log = log
+        return True
 
     def _clear(self) -> None:
         if self._terminal is not None:

@@ -5,41 +5,121 @@ import hashlib
 import os
 import platform
 import resource
+import shlex
 import subprocess
+import sys
 import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hessketch import ledger
+from hessketch.progress import notes
+
 _PACKAGES = ("hessketch", "torch", "numpy", "scipy", "pandas", "safetensors")
+_PACKAGE = Path(__file__).resolve().parent
+_LONGEST_COMMAND = 2000
 
 
 def _git(*arguments: str) -> str | None:
-    folder = Path(__file__).resolve().parent
+    command = ["git", "--no-optional-locks", *arguments]  # many jobs ask at once, beside a user who works with git
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(command, cwd=_PACKAGE, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def source_version() -> dict[str, Any]:
+@functools.cache
+def source_version() -> Mapping[str, Any]:
     """Commit of the source tree and whether it has uncommitted changes (None where git does not know it)."""
     status = _git("status", "--porcelain", "--untracked-files=no")
     return {
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") or os.environ.get("HESSKETCH_COMMIT"),  # a copy without .git is told
         "uncommitted_changes": None if status is None else bool(status),
     }
 
 
 @functools.cache
+def _sources() -> dict[str, bytes]:
+    """Path in the package to content, as this process first saw it: a long job is not of the code it ends beside."""
+    return {path.relative_to(_PACKAGE).as_posix(): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.py"))}
+
+
+@functools.cache
 def code_digest() -> str:
     """Digest of this package's source files: what other code began is not continued."""
-    folder = Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    for name, content in _sources().items():
+        digest.update(name.encode() + b"\0" + content)
     return digest.hexdigest()
+
+
+@functools.cache
+def code_files() -> Mapping[str, str]:
+    """The first 48 bits of the SHA-256 of each of this package's source files, by path in it."""
+    return {name: hashlib.sha256(content).hexdigest()[:12] for name, content in _sources().items()}
+
+
+def imported_files() -> dict[str, str]:
+    """Those of `code_files` that this process has imported: the code that a result can depend on."""
+    known = code_files()
+    files = (getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if _is_own(name))
+    names = (Path(file).resolve().relative_to(_PACKAGE).as_posix() for file in files if file)
+    return {name: known[name] for name in sorted(names) if name in known}
+
+
+def _is_own(module: str) -> bool:
+    return module == "hessketch" or module.startswith("hessketch.")
+
+
+def _told(word: str) -> str:
+    """A word of a command without folders of this machine: `--output=/scratch/me/run` as `--output=.../run`."""
+    flag, equals, value = word.partition("=")
+    if equals and os.path.isabs(value):
+        return f"{flag}={_told(value)}"
+    return (ledger.place(word) or ledger.FAR + os.path.basename(word)) if os.path.isabs(word) else word
+
+
+def command_line() -> str:
+    """How this process was called; a long command is cut."""
+    script, *words = sys.argv or [""]
+    called = ["-m", "hessketch"] if Path(script).resolve() == _PACKAGE / "__main__.py" else [_told(script)]
+    text = shlex.join(["python", *called, *map(_told, words)])
+    return text if len(text) <= _LONGEST_COMMAND else f"{text[:_LONGEST_COMMAND]} ..."
+
+
+def _script() -> dict[str, str]:
+    """Path and digest of the script that this process runs; empty where it is of this package, or none."""
+    path = Path(sys.argv[0] if sys.argv else "")
+    if path.suffix != ".py" or not path.is_file() or path.resolve().is_relative_to(_PACKAGE):
+        return {}
+    return {ledger.told_from(path, "."): ledger.file_digest(path)}
+
+
+def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str | None]:
+    """Version of each package; None of one that is not installed."""
+    found: dict[str, str | None] = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def made_by() -> dict[str, Any]:
+    """When, by which command, script and code this process makes a result."""
+    return {
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command_line(),
+        "script": _script(),
+        **source_version(),
+        "python": platform.python_version(),
+        "code": {"package": code_digest(), "files": imported_files()},
+    }
 
 
 class Stopwatch:
@@ -47,12 +127,16 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
+        self._notes = len(notes())
 
     def seconds(self) -> float:
         return time.perf_counter() - self._start
 
-    def cost(self) -> dict[str, float]:
-        """wall_seconds, peak_memory_mib (resident, host) and, on CUDA, peak_device_memory_mib."""
+    def cost(self) -> dict[str, Any]:
+        """wall_seconds, peak_memory_mib (resident, host), on CUDA peak_device_memory_mib, and `notes` if there are any.
+
+        Notes are what `progress.note` was told meanwhile, such as that a batch was halved for want of memory.
+        """
         import torch
 
         cost = {
@@ -61,7 +145,8 @@ class Stopwatch:
         }
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             cost["peak_device_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-        return cost
+        said = list(dict.fromkeys(notes(self._notes)))
+        return {**cost, "notes": said} if said else cost
 
 
 def environment(device: "object") -> dict[str, Any]:
@@ -77,6 +162,6 @@ def environment(device: "object") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "source": source_version(),
+        "source": dict(source_version()),
         "host_cpus": os.cpu_count(),
     }

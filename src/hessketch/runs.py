@@ -82,9 +82,10 @@ class Run:
 
 Run.PATTERN = "dataset/noise0/n100/network-norm-w1/loss/trainer[/lr0.1]/seed0"
 IDENTITY = tuple(field.name for field in fields(Run))
-_NUMBER = r"[0-9.]+(?:e[+-][0-9]+)?"
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[+-][0-9]+)?"
+_NAME = r"\w[\w.:+-]*"  # no part of a path leads out of its folder, and none is hidden
 _PATTERN = re.compile(
-    r"(?P<dataset>[^/]+)/noise(?P<label_noise>" + _NUMBER + r")/n(?P<examples_per_class>[0-9]+|all)/"
-    r"(?P<network>[^/]+)-(?P<norm>[^/-]+)-w(?P<width>" + _NUMBER + r")/(?P<loss>[^/]+)/(?P<trainer>[^/]+)/"
-    r"(?:lr(?P<learning_rate>" + _NUMBER + r")/)?seed(?P<seed>[0-9]+)"
+    r"(?P<dataset>" + _NAME + r")/noise(?P<label_noise>" + _NUMBER + r")/n(?P<examples_per_class>[0-9]{1,18}|all)/"
+    r"(?P<network>" + _NAME + r")-(?P<norm>\w+)-w(?P<width>" + _NUMBER + r")/(?P<loss>\w+)/(?P<trainer>" + _NAME + r")/"
+    r"(?:lr(?P<learning_rate>" + _NUMBER + r")/)?seed(?P<seed>[0-9]{1,18})"
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hessketch.provenance import code_digest
-from hessketch.records import read_record, read_table, write_record, write_table
+from hessketch.records import is_intact, read_record, read_table, write_record, write_table
 
 if TYPE_CHECKING:
     import pandas
@@ -43,8 +43,8 @@ class WaitingTables:
         return self._folders[-1]
 
     def is_done(self, folder: Path) -> bool:
-        """Whether a part was finished before."""
-        return (folder / "record.json").is_file()
+        """Whether a part was finished before, and all that it left is whole."""
+        return all(is_intact(folder / name) for name in ("record.json", *(f"{table}.parquet" for table in self._names)))
 
     def keep(self, folder: Path, tables: Mapping[str, "pandas.DataFrame"], record: Mapping[str, Any]) -> None:
         """Leaves the tables of a part in its folder, and last the record that says that it is done."""

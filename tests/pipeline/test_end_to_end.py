@@ -1,10 +1,15 @@
 """The real Snakefile on a tiny profile of real images: everything is made, nothing is made twice."""
 
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
+from matplotlib.image import imread
 
-from hessketch.records import read_record, read_table, read_tensors
+from hessketch.ledger import file_digest
+from hessketch.records import read_record, read_table, read_tensors, table_provenance
+from hessketch.verification import verify
 
 CELL = "digits/noise0/n6/vgg11-batch-w0.015625/cross_entropy/sgd/seed0"
 RUN = CELL.replace("seed0", "lr0.05/seed0")
@@ -64,6 +69,17 @@ def test_runs_and_spectra_carry_their_record(finished):
         assert record["environment"]["packages"]["torch"]
         assert sum(int(np.prod(shape)) for shape in record["parameter_order"].values()) == record["p"]
         assert record["wall_seconds"] > 0 and record["peak_memory_mib"] > 0
+
+
+def test_every_result_is_as_its_record_says_and_a_table_names_the_records_it_came_from(finished):
+    project, _ = finished
+    results = project.folder / "results/tiny"
+    found = verify([results])
+    assert not found.problems and not found.unfinished
+    assert {"runs", "selected", "spectra", "full_spectrum", "outlier_hierarchy"} <= set(found.counts())
+    records = table_provenance(results / "full_spectrum/density.parquet")["records"]
+    assert f"results/tiny/runs/{RUN}/record.json" in records
+    assert all(file_digest(project.folder / path).startswith(digest) for path, digest in records.items())
 
 
 def test_the_checkpoint_of_the_chosen_epoch_is_kept(finished):
@@ -127,6 +143,26 @@ def test_no_page_loads_anything_from_the_network(finished):
         assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(?:https?:)?//", text), page
         assert not re.search(r"import\([\"']https?:|from [\"']https?:", text), page
         assert not re.search(r"cdnjs|unpkg|jsdelivr", text), page
+
+
+def test_a_recorded_study_draws_its_figures_without_runs_or_data(finished, project):
+    made, _ = finished
+    done = made.snakemake("record_full_spectrum")
+    assert done.returncode == 0, done.stdout[-3000:]
+    shutil.copytree(made.folder / "results/reference", project.folder / "results/reference")
+    figure = "full_spectrum/cross_entropy/figure4-digits-vgg11-batch-w0.015625.png"
+    drawn = project.snakemake(f"figures/reference/tiny/{figure}")
+    assert drawn.returncode == 0, drawn.stdout[-3000:]
+    folders = {path.parts[0] for path in map(Path, project.made())}
+    assert folders == {"results", "figures", "logs"}
+    assert {path.name for path in project.folder.glob("results/*")} == {"reference"}
+    drawings = project.folder / "figures/reference/tiny", made.folder / "figures/tiny"
+    ours, theirs = (imread(folder / figure) for folder in drawings)
+    assert ours.shape == theirs.shape and np.abs(ours - theirs).mean() < 1e-3
+    remaining = project.snakemake("reference_figures", "-n").stdout
+    count = len(list((made.folder / "figures/tiny/full_spectrum").rglob("*.png")))
+    assert re.search(rf"^reference_figure +{count - 1}$", remaining, re.M), remaining
+    assert re.search(rf"^total +{count}$", remaining, re.M), remaining
 
 
 def test_a_damaged_result_is_named_with_what_to_delete(finished):

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import sys
 import urllib.parse
@@ -23,13 +24,14 @@ try:
         config_problems, data_problems, datasets_of, fill_defaults, folder_problems, runs_of, trajectory_runs_of,
     )  # fmt: skip
     from hessketch.config_runs import job_of
-    from hessketch.devices import visible_gpus
+    from hessketch.damage import damaged_results
     from hessketch.eigenspace_config import (
         EIGENSPACES, eigenpair_problems, eigenspace_trainers_of, kept_steps, with_dataset,
     )  # fmt: skip
     from hessketch.federation_config import federated_runs_of, group_of, reduction_problems, settings_of, spectra_of
+    from hessketch.gpus import visible_gpus
+    from hessketch.job_locks import commands_to_end
     from hessketch.landscape_configs import BASINS, HIERARCHY, OVER_PARAMETRIZED, exact_problems, is_of_hierarchy
-    from hessketch.records import damaged_results
     from hessketch.runs import Run, number_text
     from hessketch.trainers import Trainer
     from hessketch.trajectory_configs import (
@@ -113,21 +115,41 @@ def section_of(cell):
     """The section of the config that asks for a cell: its own `federation`, or the whole."""
     return config["federation"] if Trainer.parse(Run.from_path(cell).trainer).federated else config
 
-GPUS = visible_gpus() if config["device"] != "cpu" else []
-# On a CPU one thread a job lets jobs run side by side. On a machine with a GPU of its own one job at a time has it, since
-# every job takes the first; on a cluster the scheduler decides, and no limit is set here.
-if GPUS:
-    workflow.global_resources.setdefault("gpu", 1)
+
+# A cluster's profile says how many GPUs a job gets there (default-resources: gpu); elsewhere this machine's GPUs do.
+GPU_ON_CLUSTER = (workflow.resource_settings.default_resources or {}).get("gpu")
+ON_CLUSTER = GPU_ON_CLUSTER is not None
+# A job on a cluster reads this file again: it goes by the GPUs that its submitter found.
+if workflow.is_main_process or "HESSKETCH_GPUS" not in os.environ:
+    os.environ["HESSKETCH_GPUS"] = json.dumps([gpu.name for gpu in visible_gpus()])
+GPUS = json.loads(os.environ["HESSKETCH_GPUS"]) if config["device"] != "cpu" and not ON_CLUSTER else []
+JOBS_PER_GPU = config["jobs_per_gpu"]
+# Of this machine's GPUs each has so many places: a training takes one, any other job a whole GPU. Which GPU that is each
+# job settles with the others (hessketch.gpu_leases); a cluster counts its GPUs itself, so the scope is local.
+if GPUS and workflow.is_main_process:
+    workflow.global_resources.setdefault("gpu_places", JOBS_PER_GPU * len(GPUS))
+
+
+resource_scopes:
+    gpu_places="local",
+
+
 # Two data sets may be parts of one: they are not downloaded into the same folder side by side.
 workflow.global_resources.setdefault("download", 1)
-GPU_PER_JOB = 1 if GPUS or config["device"] == "cuda" else 0
-THREADS_PER_JOB = 4 if GPU_PER_JOB else 1
+if ON_CLUSTER and config["device"] != "cpu":
+    GPU_PER_JOB = int(GPU_ON_CLUSTER.value)
+else:
+    GPU_PER_JOB = 1 if GPUS or config["device"] == "cuda" else 0
+# On a CPU one thread a job lets jobs run side by side; on GPUs four, or fewer where cores would keep a GPU waiting.
+CORES_PER_PLACE = (workflow.resource_settings.cores or os.cpu_count()) // (JOBS_PER_GPU * len(GPUS)) if GPUS else 4
+THREADS_PER_JOB = max(1, min(4, CORES_PER_PLACE)) if GPU_PER_JOB else 1
 
 
-def needs(mem_mb, minutes):
+def needs(mem_mb, minutes, gpus=1, shares_gpu=False):
     """Resources of a rule that computes. A repeated attempt may take more memory and time: it resumes, on a cluster."""
     return {
-        "gpu": GPU_PER_JOB,
+        "gpu": GPU_PER_JOB * gpus,
+        "gpu_places": GPU_PER_JOB * (1 if shares_gpu else JOBS_PER_GPU * gpus),
         "mem_mb": lambda wildcards, attempt: attempt * mem_mb,
         "runtime": lambda wildcards, attempt: attempt * minutes,
     }
@@ -174,27 +196,68 @@ def counted(count, stage):
     return f"{count} {re.sub('spectra$', 'spectrum', noun).removesuffix('s')}{rest or ''}"
 
 
+def too_many_processes():
+    """A spectrum over more GPUs than there are."""
+    if not GPUS or not workflow.local_exec or PROCESSES <= len(GPUS):
+        return []
+    given = f"spectrum.processes: {PROCESSES} given, this machine has {counted(len(GPUS), 'GPUs')}"
+    return [f"{given}; allowed: at most that, or all"]
+
+
+def still_running():
+    """What ends the jobs that a killed Snakemake left running, where this one would begin them too."""
+    commands = commands_to_end(log for job in workflow.dag.needrun_jobs() for log in job.log)
+    words = f"{counted(len(commands), 'jobs')} of a Snakemake that was killed still at work"
+    return [f"{words}; to end: {'; '.join(commands)}; then run the same command again"] if commands else []
+
+
+def damage():
+    """Damaged results, and the command that makes them anew: by name, since not every output is another's input."""
+    found = damaged_results(["resources", RESULTS])
+    made = {str(file) for job in workflow.dag.jobs for file in job.output}
+    again = [file for file in found if file in made]
+    command = f"rm {shlex.join(found)}" + (f" && snakemake {shlex.join([*again, *configfile_flags()])}" if again else "")
+    lines = [f"{file}: cannot be read, it is damaged or cut short ({why})" for file, why in found.items()]
+    return [*lines, f"to make anew what is damaged: {command}"] if found else []
+
+
+def cluster_problems():
+    """What a cluster's profile needs and this machine lacks."""
+    if ON_CLUSTER and workflow.non_local_exec and shutil.which("sbatch") is None:
+        return ["no SLURM here (sbatch is not on PATH); run this on a login node, or leave out --workflow-profile"]
+    return []
+
+
 def start_or_explain():
     """The last check before the first job, and the banner."""
     of_networks = [
         *reduction_problems(config), *rank_problems(config), *eigenpair_problems(config), *exact_problems(config)
     ]  # fmt: skip
-    stop_with(data_problems(config, can_reach) + of_networks + damaged_results(["resources", RESULTS]))
+    of_machine = cluster_problems() + still_running() + too_many_processes()
+    stop_with(of_machine + data_problems(config, can_reach) + of_networks + damage())
     jobs = [job.rule.name for job in workflow.dag.needrun_jobs()]
     counts = {}
     for rule, stage in STAGES.items():
         counts[stage] = counts.get(stage, 0) + sum(fnmatchcase(job, rule) for job in jobs)
     stages = ", ".join(counted(count, stage) for stage, count in counts.items() if count)
-    device = ", ".join(GPUS) if GPUS else f"CPU, {counted(workflow.cores, 'cores')}"
+    if ON_CLUSTER:
+        device = "a GPU of the cluster for each job" if GPU_PER_JOB else "CPUs of the cluster"
+    else:
+        device = ", ".join(GPUS) or f"CPU, {counted(workflow.cores, 'cores')}"
     print(f"\nhessketch, profile {config['profile']}: {stages}\ndevice: {device}; logs: {LOGS}/\n", file=sys.stderr)
 
 
 def report_arguments():
     """What follows `snakemake` in the command that reports on what was asked for."""
-    files = [os.path.relpath(file) for file in workflow.config_settings.configfiles]
     # Targets first: after --configfile they would be config files too.
-    words = [*workflow.dag_settings.targets, *(["--configfile", *files] if files else [])]
+    words = [*workflow.dag_settings.targets, *configfile_flags()]
     return shlex.join([*words, "--report", f"{RESULTS}/report.html"])
+
+
+def configfile_flags():
+    """The command line's config files, as words of another command."""
+    files = [os.path.relpath(file) for file in workflow.config_settings.configfiles]
+    return ["--configfile", *files] if files else []
 
 
 def existing(folders):
@@ -203,9 +266,9 @@ def existing(folders):
 
 
 wildcard_constraints:
-    dataset="[^/]+",
-    run=".+/sgd/lr[^/]+/seed[0-9]+",
-    cell="(?:(?!/lr).)+/seed[0-9]+",
+    dataset=r"\w[\w.+-]*",
+    run=r"[\w.:+/-]+/sgd/lr[\w.+-]+/seed[0-9]+",
+    cell=r"(?:(?!/lr)[\w.:+/-])+/seed[0-9]+",
     split="train|test",
 
 

@@ -40,9 +40,13 @@ rule metric_study:
         f"{EIGENSPACES_STUDY}/metric_study/metric_study.parquet",
     log:
         f"{LOGS}/metric_study.log",
+    benchmark:
+        f"{LOGS}/benchmarks/metric_study.tsv"
     params:
         settings=flags(config[EIGENSPACES]["metric_study"]),
     threads: 1
+    resources:
+        **needs(mem_mb=4000, minutes=60, gpus=0),
     message:
         "Comparing metrics on random subspaces and masks"
     shell:

@@ -19,7 +19,7 @@ rule federate:
         script="workflow/scripts/federate.py",
         code=code(
             "federated", "federated/methods", "publishing", "linalg/count_sketch", "linalg/hashing", "linalg/largest", "linalg/vectors",
-            "networks", "data", "curvature/losses", "runs", "trainers", "seeds", "schedules", "described", "checkpoints", "trajectories", "devices",
+            "networks", "data", "curvature/halving", "curvature/losses", "runs", "trainers", "seeds", "schedules", "described", "checkpoints", "trajectories", "devices",
         ),  # fmt: skip
         data=lambda w: f"resources/{w.federated.partition('/')[0]}.safetensors",
     output:
@@ -30,18 +30,18 @@ rule federate:
         f"{LOGS}/benchmarks/federate/{{federated}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        **needs(mem_mb=16000, minutes=120),
+        **needs(mem_mb=16000, minutes=120, shares_gpu=True),
     params:
         runs=lambda w: [w.federated + run for run in OF_JOB],
         settings=federated_flags(),
         device=config["device"],
     wildcard_constraints:
-        federated=f".+/(?:{FEDERATED_LABELS})" + ("" if IN_GROUPS else "/lr[^/]+/seed[0-9]+"),
+        federated=rf"[\w.:+/-]+/(?:{FEDERATED_LABELS})" + ("" if IN_GROUPS else r"/lr[\w.+-]+/seed[0-9]+"),
     message:
         "Training {wildcards.federated}"
     shell:
         "python {input.script} {params.runs} --data {input.data} {params.settings}"
-        " --device {params.device} --threads {threads} --output {RESULTS}/runs --log {log}"
+        " --device {params.device} --jobs-per-gpu {JOBS_PER_GPU} --threads {threads} --output {RESULTS}/runs --log {log}"
 
 
 CHECKPOINT_TABLES = ["curvature", "density", "eigenvalues"]
@@ -56,7 +56,7 @@ CHECKPOINT_SPECTRA = [
 
 def checkpoint_spectrum_flags(cell):
     given = config["spectrum"]
-    names = set(given) - {"splits", "method", "kpm_moments"} if given["method"] == "fast" else SHARED_SETTINGS
+    names = set(given) - {"splits", "method", "kpm_moments", "processes"} if given["method"] == "fast" else SHARED_SETTINGS
     settings = {key: given[key] for key in given if key in names}
     dataset = FEDERATION["datasets"][Run.from_path(cell).dataset]
     of_data = {"splits": given["splits"], "test_examples_per_class": dataset["test_examples_per_class"]}

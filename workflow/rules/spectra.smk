@@ -1,10 +1,12 @@
 # All spectra of one selected network on one split: Hessian, GGN and residual.
+# Over several processes a spectrum is the same up to rounding: their number is no parameter that would ask for it anew.
+PROCESSES = max(1, len(GPUS)) if config["spectrum"]["processes"] == "all" else config["spectrum"]["processes"]
 SPECTRUM_TABLES = ["density", "ritz", "eigenvalues", "bounds", "sums"]
 
 
 def spectrum_flags(cell):
     dataset = section_of(cell)["datasets"][Run.from_path(cell).dataset]
-    settings = {key: value for key, value in config["spectrum"].items() if key != "splits"}
+    settings = {key: value for key, value in config["spectrum"].items() if key not in ("splits", "processes")}
     return flags({**settings, "test_examples_per_class": dataset["test_examples_per_class"]})
 
 
@@ -21,9 +23,9 @@ rule spectrum:
         f"{LOGS}/spectrum/{{cell}}/{{split}}.log",
     benchmark:
         f"{LOGS}/benchmarks/spectrum/{{cell}}/{{split}}.tsv"
-    threads: THREADS_PER_JOB
+    threads: THREADS_PER_JOB * PROCESSES
     resources:
-        **needs(mem_mb=16000, minutes=120),
+        **needs(mem_mb=16000 * PROCESSES, minutes=120, gpus=PROCESSES),
     params:
         settings=lambda w: spectrum_flags(w.cell),
         device=config["device"],
@@ -32,7 +34,7 @@ rule spectrum:
         "Spectra of {wildcards.cell} on its {wildcards.split} examples"
     shell:
         "python {input.script} {wildcards.cell} --split {wildcards.split} --model {input.model} --data {input.data}"
-        " {params.settings} --device {params.device} --threads {threads} --output {params.folder} --log {log}"
+        " {params.settings} --device {params.device} --threads {threads} --processes {PROCESSES} --output {params.folder} --log {log}"
 
 
 SPECTRA = expand(f"{RESULTS}/spectra/{{cell}}/{{split}}", cell=CELLS, split=config["spectrum"]["splits"])

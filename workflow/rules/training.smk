@@ -8,7 +8,7 @@ rule train:
     input:
         script="workflow/scripts/train.py",
         code=code(
-            "training", "networks", "data", "curvature/losses", "runs", "seeds", "schedules", "described",
+            "training", "networks", "data", "curvature/halving", "curvature/losses", "runs", "seeds", "schedules", "described",
             "checkpoints", "devices",
         ),
         data=lambda w: f"resources/{Run.from_path(w.run).dataset}.safetensors",
@@ -25,7 +25,7 @@ rule train:
         f"{LOGS}/benchmarks/train/{{run}}.tsv"
     threads: THREADS_PER_JOB
     resources:
-        **needs(mem_mb=8000, minutes=60),
+        **needs(mem_mb=8000, minutes=60, shares_gpu=True),
     params:
         settings=lambda w: training_flags(Run.from_path(w.run)),
         device=config["device"],
@@ -34,7 +34,8 @@ rule train:
         "Training {wildcards.run}"
     shell:
         "python {input.script} {wildcards.run} --data {input.data} {params.settings}"
-        " --device {params.device} --threads {threads} --output {params.folder} --log {log}"
+        " --device {params.device} --jobs-per-gpu {JOBS_PER_GPU} --threads {threads} --output {params.folder}"
+        " --log {log}"
 
 
 def runs_of_cell(cell):

@@ -2,9 +2,9 @@
 # job: jobs of a section differ in their runs, and an output must have a rule's wildcards.
 TRAJECTORY_FILES = ["trajectory.safetensors", "history.parquet", "record.json"]
 TRAJECTORY_CODE = [
-    "training/trajectories", "training/trajectory", "training/resume", "training/sgd", "training/settings", "networks",
-    "data", "curvature/losses", "runs", "trainers", "seeds", "schedules", "described", "checkpoints", "trajectories",
-    "publishing", "devices",
+    "training/trajectories", "training/trajectory", "training/micro_batches", "training/resume", "training/sgd",
+    "training/settings", "networks", "data", "curvature/halving", "curvature/losses", "runs", "trainers", "seeds",
+    "schedules", "described", "checkpoints", "trajectories", "publishing", "devices",
 ]  # fmt: skip
 
 
@@ -52,7 +52,7 @@ for study, jobs in TRAJECTORY_JOBS.items():
                 f"{LOGS}/benchmarks/trajectories/{study}/{job}.tsv"
             threads: THREADS_PER_JOB
             resources:
-                **needs(mem_mb=8000, minutes=60),
+                **needs(mem_mb=8000, minutes=60, shares_gpu=True),
             params:
                 runs=[run.path for run in runs],
                 settings=trajectory_flags(study, runs[0].dataset),
@@ -63,4 +63,5 @@ for study, jobs in TRAJECTORY_JOBS.items():
                 f"Training {job}, keeping weights on the way"
             shell:
                 "python {input.script} {params.runs} --data {input.data} {params.settings} {params.test}"
-                " --device {params.device} --threads {threads} --output {params.folder} --log {log}"
+                " --device {params.device} --jobs-per-gpu {JOBS_PER_GPU} --threads {threads} --output {params.folder}"
+                " --log {log}"

@@ -10,13 +10,15 @@ def measure(arguments: argparse.Namespace, progress) -> None:
     import torch
 
     from hessketch.eigenspaces.metric_study import metric_study
-    from hessketch.records import require_file_place, write_table
+    from hessketch.records import require_file_place, write_record, write_table
 
     require_file_place(arguments.output)
     torch.set_num_threads(1)  # matrices this small are slower on more
     report = progress.stage("random pairs of spaces")
     table = metric_study(arguments.dimensions, arguments.ratios, arguments.samples, arguments.seed, report)
     write_table(table, arguments.output)
+    settings = {name: getattr(arguments, name) for name in ("dimensions", "ratios", "samples", "seed")}
+    write_record({"settings": settings, "rows": len(table)}, arguments.output.with_name("record.json"))
     progress.say(f"{len(table)} rows")
 
 

@@ -7,13 +7,16 @@ from hessketch.cli import run_job
 
 def prepare(arguments: argparse.Namespace, progress) -> None:
     from hessketch.data.prepared import prepare_dataset
-    from hessketch.records import require_file_place, write_tensors
+    from hessketch.progress import notes
+    from hessketch.records import require_file_place, write_record, write_tensors
 
-    require_file_place(arguments.output)
+    output = require_file_place(arguments.output)
     progress.say(f"reading {arguments.dataset}, looking in {arguments.folder}")
     prepared = prepare_dataset(arguments.dataset, arguments.folder, download=True)
     tensors = prepared.to_tensors()
-    write_tensors(tensors, arguments.output, {"dataset": arguments.dataset})
+    facts = {"dataset": arguments.dataset, **({"notes": notes()} if notes() else {})}
+    write_tensors(tensors, output, facts)
+    write_record(facts, output.with_suffix(".json"))
     progress.say(", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()))
 
 

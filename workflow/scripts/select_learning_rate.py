@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hessketch.cli import run_job
 from hessketch.errors import InputError
-from hessketch.records import read_record, write_atomically, write_record
+from hessketch.records import copy, read_record, write_record
 from hessketch.training.selection import select_best, select_rate
 
 
@@ -31,8 +31,7 @@ def select(arguments: argparse.Namespace, progress) -> None:
     else:
         best = select_best(list(records.values()))
     folder = next(path.parent for path, record in records.items() if record is best)
-    weights = (folder / "model.safetensors").read_bytes()
-    write_atomically(arguments.model, lambda temporary: temporary.write_bytes(weights))
+    copy(folder / "model.safetensors", arguments.model)
     candidates = [{k: r[k] for k in ("learning_rate", "status", "test_accuracy")} for r in records.values()]
     write_record({"run": best["run"], "learning_rate": best["learning_rate"], "candidates": candidates},
                  arguments.selection)  # fmt: skip

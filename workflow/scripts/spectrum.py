@@ -3,11 +3,21 @@
 import argparse
 from pathlib import Path
 
-from hessketch.cli import add_spectrum_job, device_from, run_job, spectrum_options_from, spectrum_settings_from
+from hessketch.cli import (
+    add_spectrum_job,
+    device_from,
+    run_job,
+    spectrum_options_from,
+    spectrum_settings_from,
+    whole_number,
+)
 from hessketch.linalg.methods import METHODS
+from hessketch.processes import join_processes, leave_processes, spread_over_processes
 
 
 def spectrum(arguments: argparse.Namespace, progress) -> None:
+    if spread_over_processes(arguments.processes, arguments.device):
+        return
     from hessketch.curvature.job import load_network, spectra_of_network
     from hessketch.data.of_run import examples_of_run
     from hessketch.data.prepared import read_prepared
@@ -20,6 +30,7 @@ def spectrum(arguments: argparse.Namespace, progress) -> None:
     examples = examples_of_run(run, read_prepared(arguments.data), arguments.split, per_class)
     selected = Run.from_path(metadata["run"])
     device = device_from(arguments)
+    group = join_processes(device)
     record = spectra_of_network(
         model.to(device),
         run.loss,
@@ -29,8 +40,10 @@ def spectrum(arguments: argparse.Namespace, progress) -> None:
         seed=derive_seed(run.seed, run.path, f"spectrum {arguments.split}"),
         **spectrum_options_from(arguments, device),
         columns={**selected.identity(), "split": arguments.split},
+        group=group,
         progress=progress,
     )
+    leave_processes(group)
     progress.say(f"done: mean loss {record['mean_loss']:.4g}, accuracy {record['accuracy']:.4f}")
 
 
@@ -38,6 +51,9 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("cell", help="identity of the cell: dataset/noise0/n100/network-norm-w1/loss/sgd/seed0")
 parser.add_argument("--split", choices=["train", "test"], required=True, help="examples to average over")
 parser.add_argument("--model", type=Path, required=True, help="weights of the selected run")
+parser.add_argument(
+    "--processes", type=whole_number(1), default=1, help="processes, each with a GPU where there are GPUs (default: 1)"
+)
 add_spectrum_job(parser, METHODS)
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from hessketch.cli import run_job
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
     from hessketch.figures.html import table_page
-    from hessketch.records import read_record, write_atomically, write_table
+    from hessketch.records import read_record, write_atomically
     from hessketch.studies import full_spectrum, training_table
     from hessketch.studies.collect import collect_runs, collect_spectra
+    from hessketch.studies.tabulation import write_study
 
     config = read_record(arguments.config)
     tables = {"runs": collect_runs(config, arguments.results), **collect_spectra(config, arguments.results)}
@@ -19,13 +20,11 @@ def tabulate(arguments: argparse.Namespace, progress) -> None:
     tables["components"] = full_spectrum.components(tables["ritz"])
     tables["tails"] = full_spectrum.tails(tables["density"])
     tables["training_table"] = training_table.training_table(tables["runs"])
-    for name, table in tables.items():
-        write_table(table, arguments.output / f"{name}.parquet")
-        progress.say(f"{name}: {len(table)} rows")
     wide = training_table.wide_training_table(tables["training_table"])
     write_atomically(arguments.output / "table1.csv", lambda path: wide.to_csv(path, index=False))
     html = table_page(wide, "Table 1: experiment parameters, selected learning rates and test accuracies")
     write_atomically(arguments.output / "table1.html", lambda path: path.write_text(html))
+    write_study(tables, arguments.output, progress)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

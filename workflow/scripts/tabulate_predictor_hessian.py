@@ -7,8 +7,9 @@ from hessketch.cli import run_job
 
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.records import read_record, write_table
+    from hessketch.records import read_record
     from hessketch.studies.predictor_hessian import joined, kappa_over_time, runs_table
+    from hessketch.studies.tabulation import write_study
 
     kappa = joined(arguments.kappa, "kappa")
     tables = {
@@ -17,9 +18,7 @@ def tabulate(arguments: argparse.Namespace, progress) -> None:
         "kappa_over_time": kappa_over_time(kappa),
         "runs": runs_table(map(read_record, arguments.records)),
     }
-    for name, table in tables.items():
-        write_table(table, arguments.output / f"{name}.parquet")
-        progress.say(f"{name}: {len(table)} rows")
+    write_study(tables, arguments.output, progress)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -8,10 +8,11 @@ from hessketch.cli import run_job
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
     from hessketch.figures.html import table_page
-    from hessketch.records import read_record, write_atomically, write_table
+    from hessketch.records import read_record, write_atomically
     from hessketch.studies.collect import collect_checkpoint_spectra, collect_federated_runs, collect_rounds
     from hessketch.studies.sharper_sketching import accuracy_table, equal_loss, learning_rates, mark_selected
     from hessketch.studies.sharper_sketching_constants import table1, wide_table1
+    from hessketch.studies.tabulation import write_study
 
     config = read_record(arguments.config)
     runs = mark_selected(collect_federated_runs(config, arguments.results))
@@ -27,13 +28,11 @@ def tabulate(arguments: argparse.Namespace, progress) -> None:
         "eigenvalues": equal_loss(spectra["eigenvalues"]),
         "table1": table1(runs, spectra["curvature"]),
     }
-    for name, table in tables.items():
-        write_table(table, arguments.output / f"{name}.parquet")
-        progress.say(f"{name}: {len(table)} rows")
     wide = wide_table1(tables["table1"])
     write_atomically(arguments.output / "table1.csv", lambda path: wide.to_csv(path, index=False))
     html = table_page(wide, "Table 1: what two analyses of sketched training assume, and their constants as measured")
     write_atomically(arguments.output / "table1.html", lambda path: path.write_text(html))
+    write_study(tables, arguments.output, progress)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

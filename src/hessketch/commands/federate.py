@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, progress) -> None:
     trainer = Trainer(arguments.method, arguments.error_feedback, arguments.reduction)
     identity, train, test = run_and_examples(arguments, trainer.label)
     device = device_from(arguments)
-    group = join_processes()
+    group = join_processes(device)
     federate_runs(
         [identity],
         lambda _: (train, test),

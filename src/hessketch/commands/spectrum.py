@@ -82,7 +82,8 @@ def run(arguments: argparse.Namespace, progress) -> None:
 
     settings = spectrum_settings_from(arguments, METHODS, describe(arguments.dataset).classes)
     loaded = load(arguments)
-    device, group = device_from(arguments), join_processes()
+    device = device_from(arguments)
+    group = join_processes(device)
     record = spectra_of_network(
         loaded.model.to(device),
         loaded.run.loss,
@@ -140,7 +141,8 @@ def _as_trained(arguments: argparse.Namespace) -> Run:
 
     On another data set than the run's own, neither its label noise nor its number of examples means anything.
     """
-    from hessketch.records import read_metadata, structural_damage
+    from hessketch.damage import structural_damage
+    from hessketch.records import read_metadata
 
     damage = structural_damage(arguments.checkpoint) if arguments.checkpoint.is_file() else ""
     if damage or arguments.checkpoint.suffix != ".safetensors":

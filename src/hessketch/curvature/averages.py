@@ -1,43 +1,28 @@
 """Averages over all examples of a batch's product: what is kept between products, what is rebuilt, who shares it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from hessketch.curvature.batch import Batch, Pieces, loss_gradient, require_finite
+from hessketch.curvature.halving import KEEP_LESS, BatchLimit, out_of_memory, release_memory
 from hessketch.curvature.losses import Loss, summed_loss
-from hessketch.curvature.memory import is_out_of_memory
+from hessketch.curvature.parts import Part, count_examples, pairs
 from hessketch.curvature.precision import arithmetic
 from hessketch.curvature.products import Builders
 from hessketch.errors import InputError
 from hessketch.linalg.memory import free_memory
+from hessketch.progress import note
 
 # Of the memory that is free, so much may hold graphs of batches: the rest is for the products and the algorithm.
 GRAPHS_SHARE = 0.5
 
 BatchProduct = Callable[..., list[Tensor]]
-
-
-def count_examples(inputs: Any, targets: Any) -> int:
-    """Length of the first axis of the first tensor in the targets, which may be nested, or else in the inputs."""
-    return next((len(t) for t in [*tree_leaves(targets), *tree_leaves(inputs)] if isinstance(t, Tensor) and t.ndim), 0)
-
-
-def pairs(batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """The batches that hold examples; raises InputError for one that is no pair of inputs and targets."""
-    for batch in batches:
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise InputError(
-                f"a batch is {type(batch).__name__}{f' of {len(batch)}' if hasattr(batch, '__len__') else ''}; give "
-                "an iterable of pairs (inputs, targets), such as [(inputs, targets)]"
-            )
-        if count_examples(*batch):
-            yield tuple(batch)
 
 
 def require_frozen(model: nn.Module) -> None:
@@ -59,7 +44,8 @@ class ExampleAverage:
 
     The graphs of the first batches are kept while they fit into `memory` bytes, later ones are rebuilt for every
     block of vectors; the sum is the same either way. A loader whose order may change is kept wholly or not at all.
-    A batch too large for the device is halved until it fits.
+    Where the device runs out of memory, half of what is kept is let go, then the other half and so on, and then the
+    batch is halved until it fits; what was added up by then stays.
     """
 
     def __init__(
@@ -87,9 +73,8 @@ class ExampleAverage:
         self._sizes = [p.numel() for p in originals]
         self._summed: Callable[[Tensor, Any], Tensor] | None = None
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
-        self.limit: int | None = None  # examples that fit at once, once one batch did not
-        self._kept: list[BatchProduct] = []
-        self._kept_batches = 0
+        self._limit = BatchLimit()
+        self._kept: list[list[Part]] = []  # of the first batches, one after the other
         with arithmetic(tf32, deterministic):
             self.local_examples = self._keep(free_memory(self.device) * GRAPHS_SHARE if memory is None else memory)
         count = torch.tensor([self.local_examples], device=self.device)
@@ -104,29 +89,51 @@ class ExampleAverage:
     @property
     def batches_kept(self) -> int:
         """Batches (after halving) whose graphs stay in memory."""
-        return len(self._kept)
+        return sum(map(len, self._kept))
+
+    @property
+    def largest_batch(self) -> int | None:
+        """Examples computed at once after a batch did not fit into memory and was halved; None if all fitted."""
+        return self._limit.most
 
     def _keep(self, memory: float) -> int:
         """Builds and keeps the products of batches while they fit; returns the number of examples of all."""
         examples, used, full = 0, 0, memory <= 0
-        probe = [torch.zeros_like(p) for p in self.parameters]
         for inputs, targets in pairs(self._batches):
             examples += count_examples(inputs, targets)
             if full:
                 continue
-            products = []
-            for product, _ in self._products(inputs, targets, lambda product: product(probe), self._build.kept):
-                products.append(product)
-                used += product.kept_bytes()
-                full = used > memory
-                if full:
-                    break
+            parts = self._kept_parts(Part(inputs, targets), memory - used)
+            full = parts is None
             if not full:
-                self._kept += products
-                self._kept_batches += 1
+                used += sum(part.product.kept_bytes() for part in parts)
+                self._kept.append(parts)
         if full and not self._in_order:
-            self._kept, self._kept_batches = [], 0
+            self._kept = []
         return examples
+
+    def _kept_parts(self, batch: Part, memory: float) -> list[Part] | None:
+        """The batch, or what it was halved to, with products; None if they exceed `memory` or the device."""
+        parts, probe = batch.fitting(self._limit), [torch.zeros_like(p) for p in self.parameters]
+        for place, part in enumerate(parts):
+            try:
+                product = self._product(part, self._build.kept)
+                product(probe)
+            except (RuntimeError, MemoryError) as error:
+                product, failure = None, out_of_memory(error)
+            if product is not None:
+                part.product = product
+                memory -= product.kept_bytes()
+                if memory < 0:
+                    return None
+                continue
+            if self._kept or place:  # room was overestimated: what is kept is in the way
+                parts.clear()
+                self._keep_less()
+                return None
+            part.halve(self._limit, failure)
+            return self._kept_parts(batch, memory)
+        return parts
 
     def _find_reduction(self, inputs: Any, targets: Any) -> None:
         """Whether the loss is a mean, a sum or one value an example: asked once, of the first batch."""
@@ -147,45 +154,19 @@ class ExampleAverage:
     def _network(self, inputs: Any) -> Callable[[Pieces], Tensor]:
         return lambda pieces: functional_call(self._model, dict(zip(self._names, pieces, strict=True)), (inputs,))
 
-    def _products(
-        self, inputs: Any, targets: Any, first: Callable[[BatchProduct], Any], build: Callable[[Batch], BatchProduct]
-    ) -> Iterator[tuple[BatchProduct, Any]]:
-        """A batch's product with the result of `first` of it, or those of its parts if it does not fit at once."""
-        parts = self._parts(inputs, targets)
-        if len(parts) > 1:
-            for part in parts:
-                yield from self._products(*part, first, build)
-            return
-        try:
-            self._find_reduction(inputs, targets)
-            product = build(self._batch(inputs, targets))
-            result = first(product)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            self._halve(inputs, targets, error)
-        else:
-            yield product, result
-            return
-        yield from self._products(inputs, targets, first, build)
+    def _product(self, part: Part, build: Callable[[Batch], Any]) -> Any:
+        self._find_reduction(part.inputs, part.targets)
+        return build(self._batch(part.inputs, part.targets))
 
-    def _parts(self, inputs: Any, targets: Any) -> list[tuple[Any, Any]]:
-        if self.limit is None or count_examples(inputs, targets) <= self.limit:
-            return [(inputs, targets)]
-        if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
-            raise InputError(f"only {self.limit} examples fit into memory at once; give batches of at most so many")
-        return list(zip(inputs.split(self.limit), targets.split(self.limit), strict=True))
-
-    def _halve(self, inputs: Any, targets: Any, error: RuntimeError) -> None:
-        examples = count_examples(inputs, targets)
-        if examples == 1 or not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
-            raise InputError(
-                f"a batch of {examples} does not fit into the memory of {self.device}: give smaller batches, a "
-                "narrower network or a larger device"
-            ) from error
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.limit = (examples + 1) // 2
+    def _keep_less(self) -> None:
+        """Lets go of half of what is kept; of data without an order of all of it."""
+        kept, left = self.batches_kept, len(self._kept) // 2 if self._in_order else 0
+        for part in chain.from_iterable(self._kept[left:]):
+            part.product = None
+        del self._kept[left:]
+        if kept:
+            note(f"out of memory with graphs of {kept} batches kept: {self.batches_kept} stay")
+        release_memory()
 
     def _batch(self, inputs: Any, targets: Any) -> Batch:
         summed, inputs, targets = self._summed, self._moved(inputs), self._moved(targets)
@@ -204,6 +185,20 @@ class ExampleAverage:
         self._require_unchanged()
         if block.shape[1] == 0:
             return block.new_zeros(outputs, *block.shape)
+        while True:
+            try:
+                total = self._sums(block, outputs, blocks)
+                break
+            except (RuntimeError, MemoryError) as error:  # not in a batch's product: for the block itself
+                failure = out_of_memory(error)
+            if not self._kept:
+                raise InputError(f"out of memory for a block of {block.shape[1]} vectors: {KEEP_LESS}") from failure
+            self._keep_less()
+        total = self._over_processes(total).div_(self.examples)
+        return total.view(block.shape[1], outputs, block.shape[0]).permute(1, 2, 0)
+
+    def _sums(self, block: Tensor, outputs: int, blocks: Sequence[Sequence[int]] | None) -> Tensor:
+        """Sums over this process's examples, one row a column of the block."""
         with torch.inference_mode(False):  # whose tensors cannot be differentiated
             columns = block.T.clone() if block.is_inference() else block.T.contiguous()
             vectors = [self._pieces(column) for column in columns]
@@ -213,27 +208,53 @@ class ExampleAverage:
             return self._flat(product(vector) if blocks is None else _by_blocks(product, vector, blocks))
 
         with arithmetic(self._tf32, self._deterministic):
-            for product, first in self._all_products(lambda product: multiply(product, vectors[0])):
-                total[0] += first
-                for row, vector in zip(total[1:], vectors[1:], strict=True):
-                    row += multiply(product, vector)
-        total = self._over_processes(total) / self.examples
-        return total.view(block.shape[1], outputs, block.shape[0]).permute(1, 2, 0)
+            for part in self._all_parts():
+                self._add(total, vectors, part, multiply, self._build.dropped)
+        return total
+
+    def _add(
+        self,
+        rows: Tensor,
+        vectors: Sequence[Any],
+        part: Part,
+        multiply: Callable[[Any, Any], Tensor],
+        build: Callable[[Batch], Any],
+    ) -> None:
+        """Adds a part's product with each vector to its row; where memory runs out, the others' from smaller parts."""
+        if part.product is None and self._limit.of(part.examples) < part.examples:
+            for smaller in part.fitting(self._limit):
+                self._add(rows, vectors, smaller, multiply, build)
+            return
+        done = 0
+        try:
+            product = self._product(part, build) if part.product is None else part.product
+            for row, vector in zip(rows, vectors, strict=True):
+                row += multiply(product, vector)
+                done += 1
+            return
+        except (RuntimeError, MemoryError) as error:
+            product, failure = None, out_of_memory(error)
+        if self._kept:
+            self._keep_less()
+        else:
+            part.halve(self._limit, failure)
+        self._add(rows[done:], vectors[done:], part, multiply, build)
 
     @staticmethod
     def _flat(pieces: Pieces) -> Tensor:
         return torch.cat([piece.reshape(-1) for piece in pieces])
 
-    def _all_products(self, first: Callable[[BatchProduct], Any]) -> Iterator[tuple[BatchProduct, Any]]:
-        for product in self._kept:
-            yield product, first(product)
-        if self._kept and not self._in_order:
+    def _all_parts(self) -> Iterator[Part]:
+        """Every example once, those first whose graphs are kept."""
+        kept = [*self._kept]
+        yield from chain.from_iterable(kept)
+        if kept and not self._in_order:
             return
         examples = 0
         batches = pairs(self._batches)
-        for inputs, targets in islice(batches, self._kept_batches, None) if self._in_order else batches:
+        for inputs, targets in islice(batches, len(kept), None) if self._in_order else batches:
             examples += count_examples(inputs, targets)
-            yield from self._products(inputs, targets, first, self._build.dropped)
+            yield Part(inputs, targets)
         if not self._in_order and examples != self.local_examples:
             raise InputError(
                 f"the batches held {self.local_examples} examples at first and {examples} now; give data that are the "
@@ -257,9 +278,11 @@ class ExampleAverage:
         with arithmetic(self._tf32, self._deterministic):
             total = torch.zeros(sum(self._sizes), dtype=self.dtype, device=self.device)
             for inputs, targets in pairs(self._batches):
-                for _, gradient in self._products(inputs, targets, self._flat, loss_gradient):
-                    total += gradient
+                self._add(total[None], [None], Part(inputs, targets), lambda found, _: found, self._flat_gradient)
         return self._over_processes(total) / self.examples
+
+    def _flat_gradient(self, batch: Batch) -> Tensor:
+        return self._flat(loss_gradient(batch))
 
 
 def _by_blocks(product: BatchProduct, vector: Pieces, blocks: Sequence[Sequence[int]]) -> list[Tensor]:

@@ -27,7 +27,7 @@ def require_finite(outputs: Tensor) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise InputError(f"the network returns {type(outputs).__name__}; wrap it so that it returns one tensor")
     if not torch.isfinite(outputs.detach()).all():
-        raise NotFiniteError("the network's outputs hold NaN or infinity: its weights have diverged")
+        raise NotFiniteError("the network's outputs hold NaN or infinity: its weights have diverged, or its inputs do")
     return outputs
 
 

@@ -19,11 +19,12 @@ from hessketch.curvature.job import spectra_of_network, tensors_digest
 from hessketch.curvature.losses import loss_function
 from hessketch.curvature.tables import DENSITY, EIGENVALUES
 from hessketch.data.examples import Examples
+from hessketch.errors import NotFiniteError
 from hessketch.linalg.methods import Settings, method_of
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
-from hessketch.records import read_record, read_table, write_record, write_table
+from hessketch.records import is_intact, read_record, read_table, write_record, write_table
 
 # What names one spectrum, besides the columns that the caller gives, then what is known of it.
 SPECTRUM = {
@@ -51,6 +52,8 @@ CURVATURE = {
     "gradient_norm_squared": "float64",
 }
 TABLES = {"curvature": CURVATURE, "density": DENSITY, "eigenvalues": EIGENVALUES}
+# What is read of one spectrum once it is there.
+_OF_ONE = ("record.json", "ritz.parquet", "sums.parquet", "density.parquet", "eigenvalues.parquet")
 
 
 def spectra_of_checkpoints(
@@ -95,18 +98,23 @@ def spectra_of_checkpoints(
     for number, (facts, state) in enumerate(checkpoints, start=1):
         model = _network(architecture, state).to(device)
         for split, examples in splits.items():
-            progress.say(f"checkpoint {number} of {len(checkpoints)} (round {facts['round']}), {split} examples")
+            where = f"checkpoint {number} of {len(checkpoints)} (round {facts['round']}), {split} examples"
+            progress.say(where)
             known = {name: facts[name] for name in ("kind", "round", "train_loss")}
             named = {**columns, **known, "target_loss": _number(facts["target_loss"]), "split": split}
             task = {**common, "facts": facts, "architecture": asdict(architecture), "code": code_digest()}
             folder = output / "partial" / _digest(task, [*state.values(), examples.inputs, examples.targets])
-            if not (folder / "record.json").is_file():
-                spectra_of_network(
-                    model, loss, examples, settings, folder, seed=seed, batch_size=batch_size, operators=("hessian",),
-                    columns=named, memory=memory, tf32=tf32, save_every=save_every, progress=progress,
-                )  # fmt: skip
-            batches = examples.to(device).batches(batch_size)
-            gradient = squared_gradient_norm(model, loss_function(loss), batches) if split == "train" else math.nan
+            try:
+                if not all(is_intact(folder / name) for name in _OF_ONE):
+                    spectra_of_network(
+                        model, loss, examples, settings, folder, seed=seed, batch_size=batch_size,
+                        operators=("hessian",), columns=named, memory=memory, tf32=tf32, save_every=save_every,
+                        progress=progress,
+                    )  # fmt: skip
+                batches = examples.to(device).batches(batch_size)
+                gradient = squared_gradient_norm(model, loss_function(loss), batches) if split == "train" else math.nan
+            except NotFiniteError as error:
+                raise NotFiniteError(f"{where}: {error}") from error
             collected["curvature"].append(_curvature(folder, gradient, [*columns, *SPECTRUM]))
             if facts["kind"] == "loss":
                 for name in ("density", "eigenvalues"):

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from hessketch.curvature.averages import require_frozen
 from hessketch.curvature.batch import require_finite, vector_jacobian
 from hessketch.curvature.dense import converted
+from hessketch.curvature.halving import BatchLimit
 from hessketch.curvature.operators import select_parameters
 from hessketch.curvature.precision import arithmetic
 from hessketch.data.examples import Examples
@@ -222,7 +223,9 @@ def class_means(
     """Cross-class means of the model's softmax over the examples, in its own precision and on its device.
 
     Each class goes through the network in batches of at most `batch_size`, one pass backwards for each c', so that only
-    the sums are held. The order of the parameters is that of the operators. `progress(done, total)` counts examples.
+    the sums are held; where memory runs out, in half as many. The order of the parameters is that of the operators.
+    `progress(done, total)` counts examples.
+
     Raises InputError for a model in train mode, no examples, other than one output a class (two at least) and for more
     than `memory` bytes (default: what is free); NotFiniteError for outputs or gradients that are NaN or infinite.
     """
@@ -235,17 +238,24 @@ def class_means(
     classes, done, report = examples.classes, 0, progress or no_progress
     _require_room(classes, p, first.dtype, first.device, memory)
     sums = torch.zeros(classes, classes, p, dtype=first.dtype, device=first.device)
+    limit = BatchLimit()
     counts = torch.bincount(examples.targets.cpu(), minlength=classes)
     with arithmetic():
         for c in counts.nonzero().flatten().tolist():
             own = (examples.targets == c).nonzero().flatten()
-            for part in own.split(batch_size):
-                inputs = converted(examples.inputs[part].to(first.device), first.dtype)
-                for other, gradient in enumerate(_gradients(model, inputs, parameters, classes)):
-                    sums[c, other] += gradient
-                done += len(part)
-                report(done, len(examples))
+
+            def add_class(size: int, total: Tensor = sums[c], own: Tensor = own, done: int = done) -> None:
+                total.zero_()  # what a pass that ran out of memory left
+                for part in own.split(size):
+                    inputs = converted(examples.inputs[part].to(first.device), first.dtype)
+                    for row, gradient in zip(total, _gradients(model, inputs, parameters, classes), strict=True):
+                        row += gradient
+                    done += len(part)
+                    report(done, len(examples))
+
+            limit.run(add_class, min(batch_size, len(own)))
             sums[c] /= len(own)
+            done += len(own)
     if not torch.isfinite(sums).all():
         raise NotFiniteError("class means hold NaN or infinity: the network's weights have diverged")
     return ClassMeans(sums, counts)

@@ -1,16 +1,19 @@
 """Curvature matrices formed entry by entry, for networks of up to some ten thousand parameters."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from hessketch.curvature.averages import count_examples, pairs, require_frozen
+from hessketch.curvature.averages import require_frozen
 from hessketch.curvature.batch import Batch, require_finite
 from hessketch.curvature.graphs import GradientGraph
+from hessketch.curvature.halving import BatchLimit, out_of_memory
 from hessketch.curvature.losses import Loss, as_loss, summed_loss
 from hessketch.curvature.operators import select_parameters
+from hessketch.curvature.parts import Part, count_examples, pairs
 from hessketch.curvature.precision import arithmetic
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.memory import free_memory
@@ -50,7 +53,7 @@ def dense_hessian(
     parameters' device. `loss` is a function or the name of one. The order of the parameters is that of the operators:
     `named_parameters`, those that require a gradient, each flattened row by row. Each batch's gradient is
     differentiated backwards for `chunk` rows at once (by default up to 64, as many as 256 MiB hold); besides the matrix
-    only such a block is held.
+    only such a block is held. Where memory runs out the rows are halved, then the examples.
 
     `progress(done, total)` counts rows over all batches. Raises InputError when the matrix exceeds `memory` bytes
     (default: what is free), for a model in train mode or whose first batch has other outputs each time, batches that
@@ -73,12 +76,15 @@ def dense_hessian(
     leaves = {n: fixed.pop(n).clone().requires_grad_() for n in chosen}
 
     total, done, report = torch.zeros(p, p, dtype=dtype, device=device), 0, progress or no_progress
+    limits, found = (BatchLimit("blocks of {} rows"), BatchLimit()), []
+
+    def make(part: Part) -> Batch:
+        moved = converted(part.inputs.to(device), dtype), converted(part.targets.to(device), dtype)
+        return _batch(model, fixed, leaves, loss, found, *moved, own.dtype)
+
     with arithmetic():
-        summed = None
-        for inputs, targets in batches:
-            moved = converted(inputs.to(device), dtype), converted(targets.to(device), dtype)
-            batch, summed = _batch(model, fixed, leaves, loss, summed, *moved, own.dtype)
-            for rows in _add_hessian(total, batch, chunk, room):
+        for batch in batches:
+            for rows in _add_hessian(total, Part(*batch), make, chunk, room, limits):
                 done += rows
                 report(done, len(batches) * p)
     return _symmetrised(total.div_(sum(count_examples(*batch) for batch in batches)))
@@ -94,23 +100,23 @@ def _batch(
     fixed: dict[str, Tensor],
     leaves: dict[str, Tensor],
     loss: Loss,
-    summed: Loss | None,
+    found: list[Loss],
     inputs: Tensor,
     targets: Tensor,
     own: torch.dtype,
-) -> tuple[Batch, Loss]:
-    """The batch, and the loss as a sum, which is found out from the first one."""
+) -> Batch:
+    """The batch; the loss as a sum is found out from the first one and kept in `found`."""
 
     def network(pieces: Sequence[Tensor]) -> Tensor:
         return functional_call(model, fixed | dict(zip(leaves, pieces, strict=True)), (inputs,))
 
     parameters = list(leaves.values())
-    if summed is None:
+    if not found:
         with torch.no_grad():
             outputs = require_finite(network(parameters))
             _require_same(outputs, network(parameters))
-            summed = checked_sum(loss, outputs, targets, own)
-    return Batch(network, parameters, lambda outputs: summed(outputs, targets), list(fixed.values())), summed
+            found.append(checked_sum(loss, outputs, targets, own))
+    return Batch(network, parameters, lambda outputs: found[0](outputs, targets), list(fixed.values()))
 
 
 def checked_sum(loss: Loss, outputs: Tensor, targets: Tensor, own: torch.dtype) -> Loss:
@@ -129,26 +135,58 @@ def _require_same(outputs: Tensor, again: Tensor) -> None:
         )
 
 
-def _add_hessian(total: Tensor, batch: Batch, chunk: int | None, room: int) -> Iterator[int]:
-    """Adds the batch's summed Hessian to `total` (p, p) block by block, and gives the number of rows of each.
+def _add_hessian(
+    total: Tensor,
+    part: Part,
+    make: Callable[[Part], Batch],
+    chunk: int | None,
+    room: int,
+    limits: tuple[BatchLimit, BatchLimit],
+    first: int = 0,
+) -> Iterator[int]:
+    """Adds the part's summed Hessian to `total` (p, p), from row `first` on; gives each block's number of rows.
 
     From autograd's graph of the gradient, vectorised. Played tangents (`tapes`) take as long where all their operations
     vectorise, and many times as long where one does not (batch norm's); jvp of grad a tenth longer. An MLP of 870
     parameters with 500 examples takes 0.35 s of one CPU, one of 1,930 parameters 1.35 s; unit vectors one by one
-    through the operator 1.3 and 2.9 s.
+    through the operator 1.3 and 2.9 s. `limits` are of rows and of examples.
     """
-    p, sizes = len(total), [q.numel() for q in batch.parameters]
-    product = GradientGraph(batch, fixed_slope=False)
-    each = _LIVE_PER_VALUE * product.kept_bytes() + p * total.itemsize
-    chunk = chunk or min(_MOST_ROWS, p, max(1, room // each))
-    for first in range(0, p, chunk):
-        rows = total[first : first + chunk]
-        units = torch.zeros_like(rows)
-        units.diagonal(first).fill_(1)
-        pieces = [u.reshape(-1, *q.shape) for u, q in zip(units.split(sizes, 1), batch.parameters, strict=True)]
-        found = vmap(lambda *vector: tuple(product(vector)))(*pieces)
-        rows += torch.cat([piece.reshape(len(rows), -1) for piece in found], 1)
-        yield len(rows)
+    p, (rows_at_once, examples_at_once) = len(total), limits
+    *others, last = part.fitting(examples_at_once)
+    if others:
+        for smaller in others:
+            deque(_add_hessian(total, smaller, make, chunk, room, limits, first), 0)  # a row counts with the last
+        yield from _add_hessian(total, last, make, chunk, room, limits, first)
+        return
+    size = 0
+    try:
+        product = GradientGraph(make(part), fixed_slope=False)
+        each = _LIVE_PER_VALUE * product.kept_bytes() + p * total.itemsize
+        size = rows_at_once.of(chunk or min(_MOST_ROWS, p, max(1, room // each)))
+        while first < p:
+            block = _rows(product, total, first, size)
+            total[first : first + size] += block
+            first += len(block)
+            yield len(block)
+        return
+    except (RuntimeError, MemoryError) as error:
+        product, failure = None, out_of_memory(error)
+    if size > 1:
+        rows_at_once.halve(size, failure)
+    else:
+        part.halve(examples_at_once, failure)
+    yield from _add_hessian(total, part, make, chunk, room, limits, first)
+
+
+def _rows(product: GradientGraph, like: Tensor, first: int, size: int) -> Tensor:
+    """Rows from `first` on, at most `size` of them."""
+    rows = torch.zeros_like(like[first : first + size])
+    rows.diagonal(first).fill_(1)
+    parameters = product.parameters
+    units = rows.split([q.numel() for q in parameters], 1)
+    pieces = [u.reshape(-1, *q.shape) for u, q in zip(units, parameters, strict=True)]
+    found = vmap(lambda *vector: tuple(product(vector)))(*pieces)
+    return torch.cat([piece.reshape(len(rows), -1) for piece in found], 1)
 
 
 def _symmetrised(matrix: Tensor, block: int = 1024) -> Tensor:

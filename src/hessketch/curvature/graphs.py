@@ -18,7 +18,7 @@ class GradientGraph:
     """Multiplies by the derivative of J^T s: the Hessian with s = s(theta), the residual with s held fixed."""
 
     def __init__(self, batch: Batch, fixed_slope: bool):
-        self._batch = batch
+        self._batch, self.parameters = batch, batch.parameters
         with torch.enable_grad():
             outputs = require_finite(batch.network(batch.parameters))
             self.outputs, self.outputs_edges = outputs.detach(), edges([outputs])

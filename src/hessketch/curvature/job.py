@@ -19,7 +19,7 @@ from hessketch.curvature.operators import COMPONENTS, CurvatureOperator
 from hessketch.curvature.resume import LanczosStore
 from hessketch.curvature.tables import spectrum_tables
 from hessketch.data.examples import Examples
-from hessketch.errors import InputError
+from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.methods import Settings, find_spectrum, method_of, without_pairs
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
@@ -102,9 +102,13 @@ def spectra_of_network(
         folder = output / "partial" / name
         done = None if group is not None else _read_partial(folder, task)
         if done is None:
-            operator = CurvatureOperator(name, model, loss_of, batches, memory=memory, tf32=tf32, group=group)
             stores = None if group is not None else _stores(folder, task, save_every)
-            done = _spectrum_of(operator, settings, seed, memory, stores, progress)
+            try:
+                operator = CurvatureOperator(name, model, loss_of, batches, memory=memory, tf32=tf32, group=group)
+                done = _spectrum_of(operator, settings, seed, memory, stores, progress)
+                del operator  # with its graphs, before the next one keeps its own
+            except NotFiniteError as error:
+                raise NotFiniteError(f"{name}: {error}") from error
             if group is None:
                 _write_partial(folder, task, *done)
         else:
@@ -169,8 +173,6 @@ def _spectrum_of(
     seconds = time.perf_counter() - start
     if spectrum.unconverged:
         progress.say(f"{name}: {spectrum.unconverged} of the leading eigenpairs have not converged; allow more steps")
-    if operator.largest_batch:
-        progress.say(f"{name}: a batch did not fit into memory; {operator.largest_batch} examples at once did")
     facts = {
         "products": spectrum.products,
         "seconds": round(seconds, 3),

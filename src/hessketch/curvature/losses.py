@@ -5,8 +5,9 @@ Every function here is twice differentiable in the outputs; curvature operators 
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.func import vmap
 from torch.nn import functional
 from torch.utils._pytree import tree_map
 
+from hessketch.curvature.halving import BatchLimit
 from hessketch.errors import InputError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -189,19 +191,30 @@ def _reduction(loss: Loss, outputs: Tensor, targets: Any) -> tuple[bool, bool]:
     return is_mean, is_sum
 
 
+_LIMITS: MutableMapping[nn.Module, BatchLimit] = WeakKeyDictionary()  # of evaluations
+
+
 def mean_loss_and_accuracy(
     model: torch.nn.Module, loss: Loss, batches: list[tuple[Tensor, Tensor]]
 ) -> tuple[float, float]:
-    """Mean loss (nats for cross-entropy) and share of right predictions over batches, in eval mode, no gradient."""
+    """Mean loss (nats for cross-entropy) and share of right predictions over batches, in eval mode, no gradient.
+
+    A batch that does not fit into memory is halved, and so are those of later evaluations; the log says so.
+    """
+    limit = _LIMITS.setdefault(model, BatchLimit())
     was_training = model.training
     model.eval()
     total_loss, total_correct, count = 0.0, 0, 0
+
+    def sums(inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+        outputs = model(inputs)
+        return loss(outputs, targets).sum(dtype=torch.float64).item(), int(correct(outputs, targets, loss).sum())
+
     with torch.no_grad():
-        for inputs, targets in batches:
-            outputs = model(inputs)
-            total_loss += loss(outputs, targets).sum(dtype=torch.float64).item()
-            total_correct += int(correct(outputs, targets, loss).sum())
-            count += len(targets)
+        for batch in batches:
+            for of_loss, right in limit.of_batch(sums, *batch):
+                total_loss, total_correct = total_loss + of_loss, total_correct + right
+            count += len(batch[1])
     model.train(was_training)
     return total_loss / count, total_correct / count
 

@@ -28,8 +28,3 @@ def saved_tensors(roots: Iterable[torch.autograd.graph.Node]) -> list[Tensor]:
                 values = value if isinstance(value, list | tuple) else [value]
                 found += [v for v in values if isinstance(v, Tensor)]
     return found
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch failed for want of memory, on a GPU or on the host."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -92,7 +92,7 @@ class _Averaged:
     @property
     def largest_batch(self) -> int | None:
         """Examples computed at once after a batch did not fit into memory and was halved; None if all fitted."""
-        return self._average.limit
+        return self._average.largest_batch
 
     def _block(self, other: Tensor) -> Tensor:
         if not isinstance(other, Tensor) or other.dtype.is_complex:

@@ -20,6 +20,7 @@ from torch.func import functional_call, jacrev, vmap
 from hessketch.curvature.averages import require_frozen
 from hessketch.curvature.batch import Batch, output_hessian, require_finite
 from hessketch.curvature.dense import checked_sum, converted, require_memory
+from hessketch.curvature.halving import BatchLimit
 from hessketch.curvature.losses import Loss, as_loss
 from hessketch.curvature.operators import select_parameters
 from hessketch.curvature.per_example import spread
@@ -95,6 +96,7 @@ class OutputGradients:
         self.own, self.device, self._model, self._dtype = first.dtype, first.device, model, dtype
         self._fixed = {n: self.converted(t) for n, t in [*model.named_parameters(), *model.named_buffers()]}
         self._parameters = {name: self._fixed.pop(name) for name in chosen}
+        self._limit = BatchLimit("chunks of {} examples")
         self.size = sum(q.numel() for q in chosen.values())
 
     def converted(self, tensor: Tensor) -> Tensor:
@@ -104,11 +106,13 @@ class OutputGradients:
         """(n, C), finite."""
         if not len(inputs):
             raise InputError("no examples given: an average over nothing is undefined")
+
+        def outputs_of(part: slice) -> Tensor:
+            given = self.converted(inputs[part])
+            return require_finite(functional_call(self._model, self._fixed | self._parameters, (given,)))
+
         with torch.no_grad(), arithmetic():
-            found = [
-                require_finite(functional_call(self._model, self._fixed | self._parameters, (self.converted(part),)))
-                for part in inputs.split(500)
-            ]
+            found = [outputs for _, outputs in self._limit.parts(outputs_of, len(inputs), 500)]
         if found[0].ndim != 2:
             raise InputError(f"the outputs have shape {tuple(found[0].shape)}; give a network with outputs (n, C)")
         return torch.cat(found)
@@ -121,10 +125,14 @@ class OutputGradients:
         def network(parameters: dict[str, Tensor], example: Tensor) -> Tensor:
             return functional_call(self._model, self._fixed | parameters, (example[None],))[0]
 
-        for part in inputs.split(chunk):
+        def of_part(part: slice) -> Tensor:
             with arithmetic():
-                pieces = vmap(jacrev(network), in_dims=(None, 0))(self._parameters, self.converted(part))
-            yield torch.cat([piece.reshape(len(part), outputs, -1) for piece in pieces.values()], 2)
+                given = self.converted(inputs[part])
+                pieces = vmap(jacrev(network), in_dims=(None, 0))(self._parameters, given)
+                return torch.cat([piece.reshape(len(given), outputs, -1) for piece in pieces.values()], 2)
+
+        for _, found in self._limit.parts(of_part, len(inputs), chunk):
+            yield found
 
 
 def _output_hessians(summed: Loss, outputs: Tensor, targets: Tensor) -> Tensor:

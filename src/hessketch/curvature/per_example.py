@@ -10,6 +10,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from hessketch.curvature.averages import require_frozen
 from hessketch.curvature.batch import require_finite
 from hessketch.curvature.dense import checked_sum, converted, require_memory
+from hessketch.curvature.halving import BatchLimit
 from hessketch.curvature.losses import Loss, as_loss
 from hessketch.curvature.memory import saved_tensors, storage_bytes
 from hessketch.curvature.operators import select_parameters
@@ -35,9 +36,10 @@ def per_example_gradients(
     """Gradients g_i (n, p) of the n examples' losses, one a row, on the parameters' device.
 
     Computed in `dtype` (default: the parameters') on copies, for `chunk` examples at once (default: as many as 256 MiB
-    hold). The columns are ordered as the operators order parameters: `named_parameters`, those that require a gradient,
-    each flattened row by row. `loss`, a function or the name of one, is called with a batch of one. The mean of the
-    rows is the gradient of the mean loss, (1/n) sum g_i g_i^T the operator `second_moment`.
+    hold), half as many where they do not fit. The columns are ordered as the operators order parameters:
+    `named_parameters`, those that require a gradient, each flattened row by row. `loss`, a function or the name of one,
+    is called with a batch of one. The mean of the rows is the gradient of the mean loss, (1/n) sum g_i g_i^T the
+    operator `second_moment`.
 
     Raises InputError for a chunk below 1, no examples, unequally many inputs and targets, a model in train mode, a loss
     that for some of the examples is neither one value an example nor their mean or sum (`losses.summed_loss`), or when
@@ -61,6 +63,13 @@ def per_example_gradients(
         outputs = functional_call(model, fixed | parameters, (example[None],))
         return summed(outputs, target[None])
 
+    def fill(part: slice) -> None:
+        rows = gradients[part]
+        examples, labels = (converted(t[part].to(device), dtype) for t in (inputs, targets))
+        pieces, losses = vmap(grad_and_value(example_loss), in_dims=(None, 0, 0))(parameters, examples, labels)
+        _require_defined(losses)
+        torch.cat([piece.reshape(len(rows), -1) for piece in pieces.values()], 1, out=rows)
+
     gradients = torch.empty(n, p, dtype=dtype, device=device)
     with arithmetic():
         some = (converted(spread(t).to(device), dtype) for t in (inputs, targets))
@@ -68,11 +77,8 @@ def per_example_gradients(
         if chunk is None:
             one = converted(inputs[0].to(device), dtype), converted(targets[0].to(device), dtype)
             chunk = _chunk(example_loss, parameters, *one)
-        for rows, examples, labels in zip(*(t.split(chunk) for t in (gradients, inputs, targets)), strict=True):
-            examples, labels = converted(examples.to(device), dtype), converted(labels.to(device), dtype)
-            pieces, losses = vmap(grad_and_value(example_loss), in_dims=(None, 0, 0))(parameters, examples, labels)
-            _require_defined(losses)
-            torch.cat([piece.reshape(len(rows), -1) for piece in pieces.values()], 1, out=rows)
+        for _ in BatchLimit("chunks of {} examples").parts(fill, n, chunk):
+            pass
     if not torch.isfinite(gradients).all():
         raise NotFiniteError("per-example gradients hold NaN or infinity: the network's weights have diverged")
     return gradients

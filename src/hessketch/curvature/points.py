@@ -11,6 +11,7 @@ from torch.func import functional_call, vmap
 from hessketch.curvature.averages import require_frozen
 from hessketch.curvature.batch import require_finite
 from hessketch.curvature.dense import converted
+from hessketch.curvature.halving import BatchLimit
 from hessketch.curvature.losses import Loss, as_loss, loss_function, loss_of_each
 from hessketch.curvature.operators import select_parameters
 from hessketch.curvature.per_example import spread
@@ -67,6 +68,7 @@ class ParameterSpace:
         first = next(iter(chosen.values()))
         self.dtype, self.device = dtype or first.dtype, first.device
         self._model = model
+        self.limit = BatchLimit()  # of everything that is computed in this space
         self._shapes = {name: parameter.shape for name, parameter in chosen.items()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         others = [*model.named_parameters(), *model.named_buffers()]
@@ -118,9 +120,22 @@ def means_at(
     """
     if points.ndim != 2 or points.shape[1] != len(space.theta):
         raise InputError(f"points have shape {tuple(points.shape)}; give (k, {len(space.theta)}), one a row")
-    widest = space.widest(examples.inputs)
-    batch = max(1, min(len(examples), space.at_once // widest))
-    chunk = max(1, space.at_once // (batch * widest))
+    points = space.converted(points)
+    at_once = max(1, min(len(examples) * len(points), space.at_once // space.widest(examples.inputs)))
+    sums = space.limit.run(lambda size: _sums_at(space, points, examples, value, size), at_once)
+    return sums / len(examples)
+
+
+def _sums_at(
+    space: ParameterSpace,
+    points: Tensor,
+    examples: Examples,
+    value: Callable[[Tensor, Tensor], Tensor],
+    at_once: int,
+) -> Tensor:
+    """The sums over all examples; `at_once` are examples times points."""
+    batch = min(len(examples), at_once)
+    chunk = max(1, at_once // batch)
 
     def total(theta: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         return value(space.outputs(theta, inputs).double(), targets).sum(dtype=torch.float64)
@@ -129,9 +144,9 @@ def means_at(
     with torch.no_grad(), arithmetic():
         for inputs, targets in examples.batches(batch):
             inputs, targets = space.converted(inputs), space.converted(targets)
-            for rows, thetas in zip(sums.split(chunk), space.converted(points).split(chunk), strict=True):
+            for rows, thetas in zip(sums.split(chunk), points.split(chunk), strict=True):
                 if len(thetas) == 1:
                     rows += total(thetas[0], inputs, targets)
                 else:
                     rows += vmap(total, in_dims=(0, None, None))(thetas, inputs, targets)
-    return sums / len(examples)
+    return sums

@@ -18,18 +18,18 @@ def arithmetic(tf32: bool = False, deterministic: bool = False) -> Iterator[None
     """
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
     before = [backend.fp32_precision for backend in backends]
-    was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    was = torch.get_deterministic_debug_mode()
     try:
         for backend in backends:
             backend.fp32_precision = "tf32" if tf32 else "ieee"
-        if deterministic and not was[0]:
-            torch.use_deterministic_algorithms(True, warn_only=True)
+        if deterministic and not was:
+            torch.set_deterministic_debug_mode("warn")
         with torch.inference_mode(False), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         for backend, precision in zip(backends, before, strict=True):
             backend.fp32_precision = precision
-        torch.use_deterministic_algorithms(was[0], warn_only=was[1])
+        torch.set_deterministic_debug_mode(was)
 
 
 def describe_arithmetic(tf32: bool, deterministic: bool) -> dict[str, bool | str]:

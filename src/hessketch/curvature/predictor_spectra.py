@@ -30,7 +30,7 @@ from hessketch.linalg.density import Density
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
-from hessketch.records import read_record, read_table, write_record, write_table
+from hessketch.records import is_intact, read_record, read_table, write_record, write_table
 from hessketch.runs import Run
 from hessketch.seeds import derive_seed
 from hessketch.trainers import trainer_columns
@@ -215,7 +215,7 @@ def _finished(
     }
     identity = hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()
     folder = output / "partial" / identity[:32]
-    if (folder / "record.json").is_file():
+    if all(is_intact(folder / name) for name in ("record.json", *(f"{table}.parquet" for table in TABLES))):
         return folder
     where = f"{training.name}, {facts['kind']} {facts['time']}, example {index}"
     try:

@@ -18,6 +18,19 @@ _IDX_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+# SHA-256 of the published files, unpacked (Debian packs them anew). MNIST's are as other projects give them.
+_MNIST_DIGESTS = (
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+)
+_FASHION_MNIST_DIGESTS = (
+    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
 _DEBIAN_FOLDERS = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}  # package dataset-fashion-mnist
 _TORCHVISION_FOLDERS = {
     "mnist": "MNIST/raw",
@@ -51,6 +64,7 @@ DATASETS: dict[str, Dataset] = {
             mean=(0.1307,),
             std=(0.3081,),
             files=_IDX_FILES,
+            digests=_MNIST_DIGESTS,
             download_host="ossci-datasets.s3.amazonaws.com",
         ),
         Dataset(
@@ -63,6 +77,7 @@ DATASETS: dict[str, Dataset] = {
             mean=(0.5,),
             std=(0.5,),
             files=_IDX_FILES,
+            digests=_FASHION_MNIST_DIGESTS,
             download_host="fashion-mnist.s3-website.eu-central-1.amazonaws.com",
             download_scheme="http",
         ),

@@ -23,6 +23,7 @@ class Dataset:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     files: tuple[str, ...] = ()  # raw files; those of MNIST's format may end in .gz
+    digests: tuple[str, ...] = ()  # SHA-256 of the published content of each file, where they are no pickles
     download_host: str | None = None
     download_scheme: str = "https"
     embedded: bool = False  # needs neither files nor network

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from hessketch.data.catalog import Dataset, describe, is_system_folder, local_files, raw_file
+from hessketch.data.integrity import unpublished_files
 from hessketch.data.subsets import balanced_subset
 from hessketch.data.torchvision_import import import_torchvision
 from hessketch.errors import InputError
+from hessketch.progress import note
 
 Raw = dict[str, tuple[Tensor, Tensor]]
 
@@ -31,6 +33,7 @@ def read_raw(name: str, folder: str | Path, download: bool = False) -> Raw:
     Of a derived data set these are its base's: `prepared` takes the part.
     Takes the files that `local_files` finds. If there are none and `download` is set, torchvision downloads them
     into `folder`, in its own layout. `digits` comes with scikit-learn. Nothing is written without a download.
+    Files of other content than the published ones are noted (`progress.note`), CIFAR's, which are pickles, refused.
     Raises InputError for an unknown name, missing, damaged or foreign files, and a download that fails.
     """
     dataset = describe(describe(name).base)
@@ -41,7 +44,10 @@ def read_raw(name: str, folder: str | Path, download: bool = False) -> Raw:
         raise InputError(f"{name} has no raw files; allowed: digits, {', '.join(_READER_CLASSES)}")
     found = local_files(name, folder) or _download(dataset, Path(folder), download)
     read = _read_cifar if name.startswith("cifar") else _read_idx
-    return _check(read(dataset, found), dataset, str(found))
+    raw = _check(read(dataset, found), dataset, str(found))
+    for line in unpublished_files(name, found):
+        note(line)
+    return raw
 
 
 def _reader_class(name: str):

@@ -1,6 +1,7 @@
 """Mini-batches drawn without replacement from one point of a training, and their gradients, vectorised."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -55,8 +56,13 @@ def gradients_from_network(
             return grad(total)(space.theta, inputs[0], targets[0])[None]
         return vmap(grad(total), in_dims=(None, 0, 0))(space.theta, inputs, targets)
 
+    def in_pieces(part: Tensor, at_once: int) -> Tensor:
+        """Of mini-batches (k, m), the gradients of so many examples at once."""
+        parts = part.split(max(1, at_once // part.shape[1]))
+        return torch.cat([sum(map(summed, rows.split(max(1, at_once // len(rows)), 1))) for rows in parts])
+
     for part in batches.split(chunk or most):
         part = part.to(examples.targets.device)
         with arithmetic():
-            gradients = sum(summed(indices) for indices in part.split(piece, 1)) / part.shape[1]
-        yield gradients
+            gradients = space.limit.run(partial(in_pieces, part), part.shape[0] * min(piece, part.shape[1]))
+        yield gradients / part.shape[1]

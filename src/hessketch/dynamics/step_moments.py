@@ -12,7 +12,7 @@ F is known exactly from per-example gradients, or as the (n,) -> (p,) map of a w
 the examples' slopes along a direction: one backward and one forward-mode pass, no per-example gradient kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -83,25 +83,32 @@ class GradientNoise:
     def __init__(self, space: ParameterSpace, loss: Loss, examples: Examples, batch: int):
         self._space, self._loss, self._examples, self._batch = space, loss, examples, batch
 
-    def _losses(self) -> Iterator:
-        for inputs, targets in self._examples.batches(self._batch):
-            inputs, targets = self._space.converted(inputs), self._space.converted(targets)
-            yield lambda theta, x=inputs, y=targets: self._loss(self._space.outputs(theta, x), y)
+    def _losses(self, part: slice) -> Callable[[Tensor], Tensor]:
+        inputs, targets = (self._space.converted(t[part]) for t in (self._examples.inputs, self._examples.targets))
+        return lambda theta: self._loss(self._space.outputs(theta, inputs), targets)
+
+    def _parts(self, work: Callable[[slice], Tensor]) -> Iterator[Tensor]:
+        return (found for _, found in self._space.limit.parts(work, len(self._examples), self._batch))
 
     def spread(self, weights: Tensor) -> Tensor:
         """F r (p,) for weights r (n,)."""
         centred = weights - weights.mean()
         total = torch.zeros_like(self._space.theta)
+
+        def slope(part: slice) -> Tensor:
+            losses = self._losses(part)
+            return grad(lambda theta: losses(theta) @ centred[part])(self._space.theta)
+
         with arithmetic():
-            for losses, part in zip(self._losses(), centred.split(self._batch), strict=True):
-                total += grad(lambda theta, f=losses, r=part: f(theta) @ r)(self._space.theta)
+            for gradient in self._parts(slope):
+                total += gradient
         return total / len(weights) ** 0.5
 
     def along(self, direction: Tensor) -> Tensor:
         """F^T w (n,) for a direction w (p,)."""
         with arithmetic():
-            slopes = [jvp(losses, (self._space.theta,), (direction,))[1] for losses in self._losses()]
-        slopes = torch.cat(slopes)
+            at = (self._space.theta,), (direction,)
+            slopes = torch.cat(list(self._parts(lambda part: jvp(self._losses(part), *at)[1])))
         return (slopes - slopes.mean()) / len(slopes) ** 0.5
 
 

@@ -33,7 +33,7 @@ from hessketch.linalg.vectors import random_unit_vector
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch
-from hessketch.records import read_table, read_tensors, write_record, write_table, write_tensors
+from hessketch.records import is_intact, read_table, read_tensors, write_record, write_table, write_tensors
 from hessketch.seeds import derive_seed
 
 Found = TypeVar("Found")
@@ -106,7 +106,8 @@ class Measuring:
     def _finished(self, point: Point, split: str) -> dict[str, pandas.DataFrame]:
         """POINT_TABLES of a point and split, from the disk where they are there; nothing where they are left out."""
         folder = self._folder / "points" / f"{point.kind}-{point.time}-{split}"
-        if not (folder / "record.json").is_file():
+        files = ("record.json", *(f"{table}.parquet" for table in POINT_TABLES))
+        if not all(is_intact(folder / name) for name in files):
             self._named(point.name, self._needs.require_points)
             found = self._guarded(point, split, lambda: self._measured(point, split))
             shutil.rmtree(self._folder / "measurements", ignore_errors=True)
@@ -223,7 +224,7 @@ class Measuring:
             )
         for split in self._settings.splits if self._ratios else ():
             path = folder / f"{split}.parquet"
-            if not path.is_file():
+            if not is_intact(path):
                 bases = self._bases(thetas, split)
                 report = self._progress.stage(f"stability, {split}: pair of steps")
                 write_table(eigenspace_stability(split, bases, self._ratios, report), path)
@@ -239,7 +240,7 @@ class Measuring:
         report = self._progress.stage(f"stability, {split}: eigenspace")
         for number, point in enumerate(points, start=1):
             path = folder / f"{point.time}.safetensors"
-            if not path.is_file():
+            if not is_intact(path):
                 place = f"{_STAGE}, {split}"
                 self._named(f"{point.name}, {place}", lambda: self._needs.require_stability(len(points)))
                 space = self._guarded(point, place, lambda point=point: self._stability_space(point, split))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hessketch.records import read_record, write_record
+from hessketch.records import is_intact, read_record, write_record
 
 
 class Notes:
@@ -10,7 +10,7 @@ class Notes:
 
     def __init__(self, path: Path):
         self._path = path
-        self._notes: dict[str, dict[str, str]] = read_record(path) if path.is_file() else {}
+        self._notes: dict[str, dict[str, str]] = read_record(path) if is_intact(path) else {}
 
     def of(self, kind: str) -> dict[str, str]:
         """Place to words."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -56,14 +57,32 @@ def local_updates(
 
     `parts` are the example indices of all clients, on the examples' device. `seed` fixes the mini-batches, which depend
     on (seed, round, client) alone, so that neither chunks nor processes change them. Clients are computed in vectorised
-    chunks or one by one, by `settings.chunk` or `clients_at_once`: the same numbers up to rounding. In a chunk shorter
-    clients are padded with examples of weight 0; batch norm would see those: its chunks hold clients of one size.
+    chunks or one by one, by `settings.chunk` or `clients_at_once`: the same numbers up to rounding. A chunk that does
+    not fit into memory is halved, then a client's examples, which batch norm does not allow (InputError). In a chunk
+    shorter clients are padded with examples of weight 0; batch norm would see those: its chunks hold clients of one
+    size.
     """
     network.model.train()
     for chunk in _chunks(network, parts, clients, settings, theta.device):
         batches = _batches([parts[c] for c in chunk], chunk, settings, seed, step)
-        run = _one_by_one if len(chunk) == 1 else _side_by_side
-        yield run(network, loss, examples, chunk, batches, theta, buffers, settings)
+        work = partial(_of_part, network, loss, examples, chunk, batches, theta, buffers, settings)
+        yield from (update for _, update in network.clients_limit.parts(work, len(chunk), len(chunk)))
+
+
+def _of_part(
+    network: FlatNetwork,
+    loss: Loss,
+    examples: Examples,
+    clients: list[int],
+    batches: list[list[Tensor]],
+    start: Tensor,
+    buffers: Buffers,
+    settings: FederatedSettings,
+    part: slice,
+) -> LocalUpdates:
+    """A chunk of clients, or the part of it that fits into memory."""
+    run = _one_by_one if len(clients[part]) == 1 else _side_by_side
+    return run(network, loss, examples, clients[part], batches[part], start, buffers, settings)
 
 
 def _chunks(
@@ -125,16 +144,20 @@ def _one_by_one(
     first: tuple[Tensor, Tensor] | None = None
     for indices in batches[0]:
         slope, value, hits = torch.zeros_like(theta), theta.new_zeros(()), 0
-        # Batch norm's statistics are those of the whole batch: it is not cut.
-        pieces = indices.split(len(indices) if network.has_batch_norm else settings.micro_batch)
-        for piece in pieces:
-            inputs, targets = examples.inputs[piece], examples.targets[piece]
-            leaf = theta.requires_grad_()
+
+        def of_piece(piece: slice, theta: Tensor = theta, indices: Tensor = indices) -> tuple[Tensor, Tensor, Tensor]:
+            inputs, targets = examples.inputs[indices[piece]], examples.targets[indices[piece]]
+            leaf = theta.detach().requires_grad_()
             outputs = network(leaf, own, inputs)
             part = loss(outputs, targets).sum() / len(indices)
-            slope += torch.autograd.grad(part, leaf)[0]
-            theta = theta.detach()
-            value, hits = value + part.detach(), hits + correct(outputs.detach(), targets, loss).sum()
+            gradient = torch.autograd.grad(part, leaf)[0]
+            return gradient, part.detach(), correct(outputs.detach(), targets, loss).sum()
+
+        # Batch norm's statistics are those of the whole batch: it is not cut.
+        most = len(indices) if network.has_batch_norm else settings.micro_batch
+        for _, (gradient, part, right) in network.examples_limit.parts(of_piece, len(indices), most):
+            slope += gradient
+            value, hits = value + part, hits + right
         first = first or (value, hits)
         theta = theta - settings.learning_rate * (slope + settings.weight_decay * theta)
     return LocalUpdates(

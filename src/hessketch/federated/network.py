@@ -6,15 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hessketch.curvature.halving import BatchLimit
 from hessketch.networks.layers import has_batch_norm
 
 Buffers = dict[str, Tensor]
+
+_BATCH_NORM = "batch norm takes its statistics over all of them, so that halves would train another network"
+_REMEDY = (
+    "lower federated.local_batch_size or take more clients, so that each step has fewer examples, or take norm group, "
+    "a narrower network or a device with more memory"
+)
 
 
 class FlatNetwork:
     """outputs = network(theta, buffers, inputs) for theta (p,) in the order of `named_parameters`.
 
-    The module itself only lends its structure: neither its parameters nor its buffers change, until `load`.
+    The module itself only lends its structure: neither its parameters nor its buffers change, until `load`. What did
+    not fit into memory at once is remembered in its limits.
     """
 
     def __init__(self, model: nn.Module):
@@ -23,6 +31,10 @@ class FlatNetwork:
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         self.dimension = sum(self._sizes)
         self.has_batch_norm = has_batch_norm(model)
+        # Of a chunk of clients, and of the examples of one client in a step.
+        self.clients_limit = BatchLimit("chunks of {} clients", _REMEDY)
+        whole = _BATCH_NORM if self.has_batch_norm else None
+        self.examples_limit = BatchLimit("{} examples of a client's step", _REMEDY, whole)
 
     def theta(self) -> Tensor:
         """The module's parameters as one vector (p,), a copy."""

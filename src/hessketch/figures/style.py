@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from hessketch.data.catalog import describe, parse_clusters
 from hessketch.errors import InputError
+from hessketch.ledger import tables_read
 from hessketch.records import write_atomically
 
 _PALETTE = sns.color_palette("colorblind")
@@ -100,26 +101,32 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapped
 
 
-def render(figure: Figure, format: str) -> bytes:
-    """The figure as `pdf`, `png` or `svg` bytes; the same figure always gives the same bytes (no date inside)."""
-    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(format)
+def render(figure: Figure, format: str, source: str = "") -> bytes:
+    """The figure as `pdf`, `png` or `svg` bytes; the same figure always gives the same bytes (no date inside).
+
+    `source`, what it was drawn from, is kept in the file: as Source, or Subject of a PDF.
+    """
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(format, {})
+    told = {"Subject" if format == "pdf" else "Source": source} if source else {}
     buffer = io.BytesIO()
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": "hessketch"}):
-        figure.savefig(buffer, format=format, metadata=undated)
+        figure.savefig(buffer, format=format, metadata={**undated, **told})
     return buffer.getvalue()
 
 
 def save_figure(figure: Figure, *paths: str | Path) -> tuple[Path, ...]:
     """Writes the figure to each path in the format of its suffix (pdf, png, svg), whole or not at all.
 
+    Each holds paths and SHA-256 of the tables that this process has read: `sha256:0a1b... results/demo/...` a line.
     Returns the paths. Raises InputError, before anything is written, for another suffix.
     """
     paths = tuple(Path(path) for path in paths)
     for path in paths:
         if path.suffix not in FORMATS:
             raise InputError(f"{path}: no format for a figure; allowed suffixes: {', '.join(FORMATS)}")
+    source = "\n".join(f"sha256:{digest} {path}" for path, digest in tables_read().items())
     for path in paths:
-        content = render(figure, path.suffix[1:])
+        content = render(figure, path.suffix[1:], source)
         write_atomically(path, lambda temporary, content=content: temporary.write_bytes(content))
     return paths
 

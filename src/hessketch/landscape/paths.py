@@ -156,11 +156,19 @@ class _Search:
         """Moves the points by a step; the loss before it, still on the device."""
         for group in self._adam.param_groups:
             group["lr"] = self._settings.rate_at(step)
-        self._adam.zero_grad(set_to_none=True)
-        value = self.loss(weights, loss, inputs, targets)
-        value.backward()
+        value = self._space.limit.run(lambda size: self._backward(weights, loss, inputs, targets, size), len(targets))
         self._adam.step()
-        return value.detach()
+        return value
+
+    def _backward(self, weights: Tensor, loss: Loss, inputs: Tensor, targets: Tensor, size: int) -> Tensor:
+        """The loss, its gradient left in the inner points: of so many examples at once."""
+        self._adam.zero_grad(set_to_none=True)
+        total = torch.zeros((), dtype=self._inner.dtype, device=self._inner.device)
+        for part, labels in zip(inputs.split(size), targets.split(size), strict=True):
+            value = self.loss(weights, loss, part, labels) * (len(labels) / len(targets))
+            value.backward()
+            total += value.detach()
+        return total
 
     def loss(self, weights: Tensor, loss: Loss, inputs: Tensor, targets: Tensor) -> Tensor:
         """The mean loss where the control points have these weights (bends + 2,), a function of the inner ones."""

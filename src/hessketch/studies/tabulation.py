@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hessketch.progress import Progress
-from hessketch.records import write_table
+from hessketch.records import write_record, write_table
 
 
 def tabulation_parser(description: str | None, tables: Iterable[str]) -> argparse.ArgumentParser:
@@ -37,7 +37,11 @@ def add_records(parser: argparse.ArgumentParser) -> None:
 
 
 def write_study(tables: Mapping[str, Any], folder: Path, progress: Progress) -> None:
-    """Writes a study's tables (DataFrames by name) into its folder, and says how long each is."""
+    """Writes a study's tables (DataFrames by name) into its folder, and says how long each is; last its record.
+
+    What else belongs to the study is written before, so that the record has its digest.
+    """
     for name, table in tables.items():
         write_table(table, folder / f"{name}.parquet")
         progress.say(f"{name}: {len(table)} rows")
+    write_record({"rows": {name: len(table) for name, table in tables.items()}}, folder / "record.json")

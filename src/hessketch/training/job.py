@@ -1,6 +1,5 @@
 """One training from examples to files: weights, history and record."""
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,7 +16,8 @@ from hessketch.errors import InputError
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
-from hessketch.records import write_record, write_table
+from hessketch.publishing import put_in_place
+from hessketch.records import is_intact, read_metadata, write_record, write_table
 from hessketch.runs import Run
 from hessketch.seeds import derive_seed
 from hessketch.training.settings import TrainingSettings
@@ -65,7 +65,9 @@ def train_run(
     output.mkdir(parents=True, exist_ok=True)
 
     # Kept aside until the end: a workflow deletes the declared outputs of a killed job, but not these.
-    kept = output / "partial"
+    kept, resume = output / "partial", output / "resume.safetensors"
+    if not _can_go_on(resume, kept, checkpoint_epochs or []):
+        resume.unlink(missing_ok=True)
 
     def save(path: Path, epoch: int) -> None:
         save_model(model, architecture, path, run=run.path, epoch=epoch)
@@ -83,8 +85,13 @@ def train_run(
         test_examples,
         settings,
         derive_seed(run.seed, run.path, "batch order"),
-        identity={"run": run.path, "parameters": parameter_order(model), "code": code_digest()},
-        resume_file=output / "resume.safetensors",
+        identity={
+            "run": run.path,
+            "parameters": parameter_order(model),
+            "kept": sorted(checkpoint_epochs or []),
+            "code": code_digest(),
+        },
+        resume_file=resume,
         save_every_seconds=save_every_seconds,
         checkpoint=checkpoint,
         progress=progress.stage("epoch"),
@@ -95,7 +102,7 @@ def train_run(
     save_model(model, architecture, output / "model.safetensors", run=run.path, status=result.status)
     _write_history(result.history, output / "history.parquet")
     write_record(record, output / "record.json")
-    (output / "resume.safetensors").unlink(missing_ok=True)
+    resume.unlink(missing_ok=True)
     shutil.rmtree(kept, ignore_errors=True)
     progress.say(
         f"{result.status}{' at ' + result.diverged_at if result.diverged_at else ''}: "
@@ -104,10 +111,18 @@ def train_run(
     return record
 
 
+def _can_go_on(resume: Path, kept: Path, epochs: list[int]) -> bool:
+    """Whether a saved state can be read, and all weights that a training which goes on from it would not keep again."""
+    if not is_intact(resume):
+        return False
+    done = len(read_metadata(resume).get("history", []))
+    return all(is_intact(kept / f"epoch{epoch}.safetensors") for epoch in epochs if epoch <= done)
+
+
 def _publish(kept: Path, output: Path, result: TrainingResult, save: Callable[[Path, int], None]) -> None:
     """Puts one epoch's checkpoint in its place; of a run that diverged before it, the last finite weights."""
     if kept.exists():
-        os.replace(kept, output / kept.name)
+        put_in_place(kept, output / kept.name)
     elif result.status == "diverged":
         save(output / kept.name, len(result.history))
     else:
@@ -116,7 +131,11 @@ def _publish(kept: Path, output: Path, result: TrainingResult, save: Callable[[P
 
 
 def _record(run, settings, model, result: TrainingResult, train_examples, test_examples, device, watch) -> dict:
-    splits = {"train": train_examples.batches(1000), "test": test_examples.batches(1000)}
+    losses = evaluation(model, loss_function(run.loss), train=train_examples.batches(1000))
+    if result.status == "finished":  # tested after its last epoch
+        losses |= {name: result.history[-1][name] for name in ("test_loss", "test_accuracy")}
+    else:
+        losses |= evaluation(model, loss_function(run.loss), test=test_examples.batches(1000))
     return {
         "run": run.path,
         "identity": run.identity(),
@@ -125,11 +144,13 @@ def _record(run, settings, model, result: TrainingResult, train_examples, test_e
         "status": result.status,
         "diverged_at": result.diverged_at,
         "resumed_from_epoch": result.resumed_from_epoch,
+        "memory_format": result.memory_format,
+        "captured_steps": result.captured_steps,
         "epochs": len(result.history),
         "n": len(train_examples),
         "p": sum(parameter.numel() for parameter in model.parameters()),
         "classes": train_examples.classes,
-        **evaluation(model, loss_function(run.loss), **splits),
+        **losses,
         "seeds": {
             "subset": subset_seed(run),
             **{purpose: derive_seed(run.seed, run.path, purpose) for purpose in ("initialisation", "batch order")},

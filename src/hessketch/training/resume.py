@@ -47,6 +47,7 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, i
     model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     for name, parameter in model.named_parameters():
         if f"momentum.{name}" in tensors:
-            buffer = tensors[f"momentum.{name}"].to(parameter.device)
+            # In the parameter's memory format too: the update of another one may round otherwise.
+            buffer = torch.empty_like(parameter, requires_grad=False).copy_(tensors[f"momentum.{name}"])
             optimizer.state[parameter]["momentum_buffer"] = buffer
     return metadata["history"]

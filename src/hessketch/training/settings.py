@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from hessketch.described import described, require_allowed
 from hessketch.schedules import decayed
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -17,6 +19,9 @@ class TrainingSettings:
     momentum: float = described(0.9, "momentum of SGD, in [0, 1)")
     weight_decay: float = described(5e-4, "weight decay added to the gradient")
     decay_factor: float = described(0.1, "the rate is multiplied by this at 1/3 and 2/3 of the epochs")
+    precision: str = described(
+        "float32", "of the passes through the network; parameters, update and tests stay float32", PRECISIONS
+    )
 
     def __post_init__(self) -> None:
         """Raises InputError for values that no training could use."""

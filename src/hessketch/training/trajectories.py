@@ -21,7 +21,7 @@ from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
 from hessketch.publishing import publish, waiting_record
-from hessketch.records import read_tensors, write_record, write_table, write_tensors
+from hessketch.records import is_intact, read_metadata, read_tensors, write_record, write_table, write_tensors
 from hessketch.runs import Run
 from hessketch.seeds import derive_seed
 from hessketch.trainers import Trainer
@@ -127,17 +127,19 @@ def _follow_one(run, examples_of, settings_of, folder: Path, device: torch.devic
     architecture = Architecture(run.network, tuple(train.inputs.shape[1:]), outputs, run.width, run.norm)
     seeds = seeds_of(run)
     model = network_of(architecture, seeds["initialisation"]).to(device)
-    kept = _Kept(folder / f"kept-{task[:16]}")  # of another task or code: not ours
+    kept, resume = _Kept(folder / f"kept-{task[:16]}"), folder / "resume.safetensors"  # of another task: not ours
+    if not kept.are_intact(resume, keep_at):
+        resume.unlink(missing_ok=True)
     result = follow(
         model, run.loss, train, test, settings, seeds["batch order"], keep_at=keep_at,
-        keep=lambda facts: kept.add(facts, model), identity={"task": task}, resume_file=folder / "resume.safetensors",
+        keep=lambda facts: kept.add(facts, model), identity={"task": task}, resume_file=resume,
         save_every_seconds=save_every, progress=report,
     )  # fmt: skip
     record = {**_record(run, settings, model, result, train, seeds, device), "task": task, **watch.cost()}
     write_trajectory(folder / FILES[0], architecture, kept.read())
     write_table(pandas.DataFrame(result.history, columns=list(_COLUMNS)).astype(_COLUMNS), folder / FILES[1])
     write_record(record, folder / FILES[2])
-    (folder / "resume.safetensors").unlink(missing_ok=True)
+    resume.unlink(missing_ok=True)
     kept.remove()
     return record
 
@@ -173,9 +175,18 @@ class _Kept:
     def __init__(self, folder: Path):
         self._folder = folder
 
+    def _path(self, step: int) -> Path:
+        return self._folder / f"step{step:09d}.safetensors"
+
     def add(self, facts: Mapping[str, Any], model: nn.Module) -> None:
-        path = self._folder / f"step{facts['step']:09d}.safetensors"
-        write_tensors(model.state_dict(), path, {"facts": dict(facts)})
+        write_tensors(model.state_dict(), self._path(facts["step"]), {"facts": dict(facts)})
+
+    def are_intact(self, resume: Path, keep_at: Sequence[int]) -> bool:
+        """Whether all weights can be read that a training which goes on from a saved state would not keep again."""
+        if not is_intact(resume):
+            return False
+        done = read_metadata(resume).get("history", [{"step": 0}])[-1]["step"]
+        return all(is_intact(self._path(step)) for step in keep_at if step <= done)
 
     def read(self) -> list[Checkpoint]:
         """All of them, in the order of their steps."""
@@ -199,6 +210,7 @@ def _record(run: Run, settings, model: nn.Module, result: Followed, train: Examp
         "status": result.status,
         "diverged_at": result.diverged_at,
         "resumed_from_step": result.resumed_from_step,
+        "captured_steps": result.captured_steps,
         "epochs": last["epoch"],
         **{name: last[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
         "steps": last["step"],

@@ -19,8 +19,10 @@ from hessketch.networks.layers import has_batch_norm
 from hessketch.schedules import decayed, is_due
 from hessketch.seeds import derive_seed
 from hessketch.trainers import FULL_BATCH
+from hessketch.training.captured import step_of
 from hessketch.training.resume import load_state, save_state
-from hessketch.training.sgd import epoch_batches
+from hessketch.training.sgd import all_finite, epoch_batches
+from hessketch.training.steps import sgd_of
 
 _EVALUATION_BATCH = 1000
 _EVALUATIONS = 50
@@ -69,6 +71,7 @@ class Followed:
     status: str  # "finished" or "diverged"
     diverged_at: str | None  # "step 17"
     resumed_from_step: int  # 0 when trained in one go
+    captured_steps: bool  # whether steps were CUDA graphs
 
 
 def steps_of_epochs(epochs: int, examples: int, batch_size: int) -> int:
@@ -120,19 +123,16 @@ def follow(
     steps, at 50 steps spread evenly and at the last. With `resume_file` the state is saved at such steps, every
     `save_every_seconds`, and a training with the same settings and `identity` continues from it (steps that were kept
     before are not kept again); the caller deletes it when done. A loss or weight that is not finite stops the training
-    with status "diverged", the step named, and the model gets back its weights of the last such step.
+    with status "diverged", the step named, and the model gets back its weights of the last such step. A mini-batch that
+    does not fit into memory is cut into micro-batches, with batch norm an InputError (`micro_batches`).
 
     Raises InputError for steps to keep beyond the last, and for batches that the examples or batch norm do not allow;
     NotFiniteError where the loss of the untrained network is not finite.
     """
     _require_sound(model, train, settings, keep_at)
     loss_of = loss_function(loss)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = sgd_of(model, settings, train.inputs.device)
+    take = step_of(model, loss_of, optimizer, train)
     data = {"loss": loss, "seed": seed, "examples": [len(train), len(test)], "kept": sorted(keep_at)}
     same = {**asdict(settings), **data, **(identity or {})}
     history = load_state(resume_file, model, optimizer, same) if resume_file else []
@@ -151,8 +151,10 @@ def follow(
     last_saved = time.monotonic()
     pending: list[Tensor] = []
     last_finite = _copy(model)
-    for step, indices in _batches(len(train), settings, seed, resumed_from):
-        pending.append(_take_step(model, loss_of, optimizer, train, indices, settings, step))
+    for step, indices in _batches(train, settings, seed, resumed_from):
+        take.set_rate(decayed(settings.learning_rate, settings.decay_factor, step, settings.steps))
+        model.train()
+        pending.append(take(indices)[0])
         if step + 1 in keep_at or is_due(step, settings.steps, _EVALUATIONS):
             try:
                 _require_finite(model, pending, step)
@@ -160,7 +162,7 @@ def follow(
             except NotFiniteError as error:
                 model.load_state_dict(last_finite)
                 model.eval()
-                return Followed(history, "diverged", str(error), resumed_from)
+                return Followed(history, "diverged", str(error), resumed_from, take.captured)
             pending, last_finite = [], _copy(model)
             if resume_file is not None and time.monotonic() - last_saved >= save_every_seconds:
                 save_state(resume_file, model, optimizer, history, same)
@@ -168,7 +170,7 @@ def follow(
             if progress is not None:
                 progress(step + 1, settings.steps)
     model.eval()
-    return Followed(history, "finished", None, resumed_from)
+    return Followed(history, "finished", None, resumed_from, take.captured)
 
 
 class _Course:
@@ -208,11 +210,14 @@ def _require_sound(model: nn.Module, train: Examples, settings: TrajectorySettin
             raise InputError(f"{name}: 1 given; allowed with batch norm: at least 2 (one example has no variance)")
 
 
-def _batches(examples: int, settings: TrajectorySettings, seed: int, first: int) -> Iterator[tuple[int, Tensor | None]]:
+def _batches(
+    train: Examples, settings: TrajectorySettings, seed: int, first: int
+) -> Iterator[tuple[int, Tensor | None]]:
     """(step, indices) from step `first` on; None for all examples.
 
     The order follows from seed, epoch and side of the switch alone.
     """
+    examples, device = len(train), train.inputs.device
     seeds = (seed, derive_seed(seed, "after the switch", "batch order"))
     for (steps, batch_size), own in zip(_parts(settings), seeds, strict=False):
         of_epoch = _steps_of_one(examples, batch_size)
@@ -221,24 +226,8 @@ def _batches(examples: int, settings: TrajectorySettings, seed: int, first: int)
             if begin >= steps.stop:
                 break
             whole = batch_size in (FULL_BATCH, examples)
-            batches = [None] if whole else epoch_batches(examples, batch_size, own, epoch)
+            batches = [None] if whole else epoch_batches(examples, batch_size, own, epoch, device)
             yield from ((s, b) for s, b in enumerate(batches, begin) if first <= s < steps.stop)
-
-
-def _take_step(model, loss, optimizer, train: Examples, indices: Tensor | None, settings, step: int) -> Tensor:
-    """One step; the loss of its mini-batch, still on the device."""
-    for group in optimizer.param_groups:
-        group["lr"] = decayed(settings.learning_rate, settings.decay_factor, step, settings.steps)
-    model.train()
-    inputs, targets = train.inputs, train.targets
-    if indices is not None:
-        indices = indices.to(inputs.device)
-        inputs, targets = inputs[indices], targets[indices]
-    optimizer.zero_grad(set_to_none=True)
-    value = loss(model(inputs), targets).mean()
-    value.backward()
-    optimizer.step()
-    return value.detach()
 
 
 def _require_finite(model: nn.Module, losses: list[Tensor], step: int) -> None:
@@ -247,7 +236,7 @@ def _require_finite(model: nn.Module, losses: list[Tensor], step: int) -> None:
     bad = (~torch.isfinite(values)).nonzero()
     if len(bad):
         raise NotFiniteError(f"step {step + 2 - len(losses) + int(bad[0])}")
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
+    if not all_finite(model):
         raise NotFiniteError(f"step {step + 1}")
 
 

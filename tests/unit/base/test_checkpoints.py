@@ -39,6 +39,13 @@ def _only_first_layer(folder):
     return folder / "part.safetensors"
 
 
+def test_a_file_cannot_choose_code_to_import_and_says_how_to_allow_it(tmp_path):
+    stored = Architecture("evil_module:make", (1, 4, 4), 3, width=0.5, norm="none")
+    save_model(_network(), stored, tmp_path / "m.safetensors")
+    with pytest.raises(InputError, match="add --network evil_module:make --norm none --width 0"):
+        read_architecture(tmp_path / "m.safetensors")
+
+
 def test_a_file_without_architecture_asks_for_the_network(tmp_path):
     with pytest.raises(InputError, match="name the network"):
         read_architecture(_only_first_layer(tmp_path))

@@ -1,7 +1,10 @@
 """`python -m hessketch`: train one network, then its spectrum, as a user would."""
 
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,3 +175,33 @@ def test_help_shows_examples_and_defaults():
     for command in ("train", "spectrum"):
         text = parser()._subparsers._group_actions[0].choices[command].format_help()
         assert "example" in text and "default: " in text
+
+
+class _Bomb:
+    """Unpickling an object of this class makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("name", ["evil.pt", "evil.safetensors"])
+def test_a_pickle_given_as_a_checkpoint_is_refused_and_its_code_does_not_run(tmp_path, capsys, name):
+    torch.save(_Bomb(tmp_path / "burst"), tmp_path / name)
+    words = ["spectrum", "--checkpoint", str(tmp_path / name), "--dataset", "digits", "--network", "mlp"]
+    with pytest.raises(SystemExit):
+        main([*words, "--output", str(tmp_path / "out"), *SMALL])
+    assert "no whole safetensors file" in capsys.readouterr().err
+    assert not (tmp_path / "burst").exists() and not (tmp_path / "out").exists()
+
+
+def test_nothing_in_the_project_runs_what_a_file_holds():
+    root = Path(__file__).parents[3]
+    sources = [*root.glob("src/**/*.py"), *root.glob("workflow/**/*.py"), *root.glob("notebooks/*.ipynb")]
+    running = r"\btorch\.load\(|\bpickle\.|\bimport pickle|allow_pickle=True|\byaml\.(unsafe_|full_)?load\("
+    running += r"|(?<![\w.])(eval|exec)\("
+    markup = r"\bHTML\(|\bMarkdown\(|escape=False"
+    found = [path.name for path in sources if re.search(f"{running}|{markup}", path.read_text())]
+    assert len(sources) > 150 and found == []

@@ -11,6 +11,8 @@ from dataclasses import fields
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from sound_config import CONFIG, PROFILES, SCHEMA, SOUND
 
 from hessketch.config import (
@@ -49,6 +51,32 @@ def test_the_shipped_profiles_are_sound_and_named_as_their_files(path):
     config = yaml.safe_load(path.read_text())
     assert config_problems(config, SCHEMA) == []
     assert config["profile"] == path.stem
+
+
+_NASTY = [
+    "..",
+    "/",
+    "\0",
+    "\n",
+    " ",
+    ";",
+    "$(x)",
+    "-",
+    ".",
+    "'",
+    "<script>",
+    "digits",
+    "mnist-classes3",
+    "clusters-k2-d3-s1",
+    "14x14",
+]
+
+
+@given(st.lists(st.sampled_from(_NASTY), max_size=4).map("".join) | st.text(max_size=20))
+def test_no_name_of_a_data_set_that_is_let_through_leads_out_of_a_folder(name):
+    settings = SOUND["datasets"]["digits"] if "digits" in SOUND["datasets"] else next(iter(SOUND["datasets"].values()))
+    problems = config_problems({**SOUND, "datasets": {name: settings}}, SCHEMA)
+    assert any(line.startswith(f"datasets.{name}: ") for line in problems) or re.fullmatch(r"[a-z][\w+.-]*", name)
 
 
 def test_a_sound_config_has_no_problem():
@@ -99,6 +127,16 @@ def test_a_sound_config_has_no_problem():
         ("datasets", {}, "datasets: empty"),
         ("datasets", ["digits"], "datasets: .* is list; allowed: a mapping"),
         ("profile", "My Profile", "profile: 'My Profile' given; allowed: text matching"),
+        ("profile", "../../x", "profile: '../../x' given; allowed: text matching"),
+        ("profile", "/tmp/x", "profile: '/tmp/x' given; allowed: text matching"),
+        ("profile", "demo\n", r"profile: 'demo\\n' given; allowed: text matching"),
+        ("profile", "a\0b", r"profile: 'a\\x00b' given; allowed: text matching"),
+        ("profile", "x" * 65, "profile: 'x+' given; allowed: text matching"),
+        ("data_folder", "", "data_folder: '' given; allowed: text matching"),
+        ("data_folder", "a\0b", r"data_folder: 'a\\x00b' given; allowed: text matching"),
+        ("data_folder", "-rf", "data_folder: '-rf' given; allowed: text matching"),
+        ("jobs_per_gpu", 0, "jobs_per_gpu: 0 given; allowed: a whole number at least 1"),
+        ("spectrum.processes", "two", "spectrum.processes: .*; allowed: a whole number at least 1 or the word all"),
     ],
 )
 def test_a_mistake_is_named_with_its_key_and_what_is_allowed(key, value, line):

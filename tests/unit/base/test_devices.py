@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hessketch.devices import keep_freed_memory, prepare_device, visible_gpus
+from hessketch.devices import keep_freed_memory, prepare_device
 from hessketch.errors import InputError
 
 
@@ -26,11 +26,6 @@ def test_a_prepared_device_is_deterministic_and_without_tf32():
         assert not torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.use_deterministic_algorithms(False)
-
-
-def test_gpus_are_hidden_by_an_empty_list_of_visible_devices(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []
 
 
 def test_keeping_freed_memory_works_on_any_platform(monkeypatch):

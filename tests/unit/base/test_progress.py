@@ -1,13 +1,35 @@
 """Calm lines in a log, one live line on a terminal."""
 
 import io
+from pathlib import Path
+
+import pytest
 
 from hessketch import progress as module
-from hessketch.progress import Progress, readable_time
+from hessketch.cli import run_job
+from hessketch.errors import DiskFullError
+from hessketch.progress import Progress, note, readable_time
 
 
 def test_times_are_readable():
     assert [readable_time(s) for s in (0.4, 59, 200, 18720)] == ["0 s", "59 s", "3 min 20 s", "5 h 12 min"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+def test_what_a_log_on_a_full_disk_does_not_take_is_said_on_stderr(capsys):
+    def job(progress):
+        progress.say("begun")
+        raise DiskFullError("x.parquet: cannot be written, the disk is full")
+
+    progress = Progress("job", "/dev/full")
+    progress.say("half done")
+    progress.say("done")
+    progress.close()
+    assert capsys.readouterr().err == "job: half done\njob: done\n"
+    with pytest.raises(SystemExit):
+        run_job(job, "train")
+    said = capsys.readouterr().err
+    assert "x.parquet: cannot be written" in said and "Traceback" not in said
 
 
 def test_a_log_gets_calm_lines_and_the_end(tmp_path, monkeypatch):
@@ -43,3 +65,19 @@ def test_without_a_log_the_end_of_a_stage_stays(monkeypatch, capsys):
     report(1, 2)
     report(2, 2)
     assert capsys.readouterr().err.startswith("train: epoch 2/2, took")
+
+
+def test_what_a_computation_notes_is_in_the_log_of_its_job_once(tmp_path):
+    log = tmp_path / "job.log"
+
+    def job(progress):
+        for _ in range(3):
+            note("out of memory with batches of 8 examples: halved to 4")
+        note("another")
+
+    run_job(job, "job", str(log))
+    note("after the job")
+    assert [line.split(" ", 1)[1] for line in log.read_text().splitlines()] == [
+        "out of memory with batches of 8 examples: halved to 4",
+        "another",
+    ]

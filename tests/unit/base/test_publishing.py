@@ -1,12 +1,13 @@
 """Results that wait until all runs of a job are done, and then take their places."""
 
+import errno
 import os
 
 import pytest
+import torch
 
-from hessketch.errors import InputError
 from hessketch.publishing import publish, waiting_record
-from hessketch.records import write_record
+from hessketch.records import write_record, write_tensors
 
 FILES = ("model.bin", "record.json")
 
@@ -34,11 +35,17 @@ def test_a_run_whose_files_are_not_all_there_is_not_finished(tmp_path, name):
     assert waiting_record(tmp_path / "absent", FILES, "this") is None
 
 
-def test_a_damaged_record_is_named(tmp_path):
-    folder = waiting(tmp_path / "partial")
+def test_a_run_of_which_a_file_is_damaged_is_not_finished(tmp_path):
+    folder, tensors = waiting(tmp_path / "partial"), tmp_path / "partial/weights.safetensors"
+    write_tensors({"x": torch.arange(100.0)}, tensors)
+    files = (*FILES, tensors.name)
+    assert waiting_record(folder, files, "this") is not None
+    content = tensors.read_bytes()
+    tensors.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    assert waiting_record(folder, files, "this") is None
+    tensors.write_bytes(content)
     (folder / "record.json").write_text('{"task": "th')
-    with pytest.raises(InputError, match=r"partial/record.json: cannot be read, it is damaged"):
-        waiting_record(folder, FILES, "this")
+    assert waiting_record(folder, files, "this") is None
 
 
 def test_publishing_replaces_older_results_and_leaves_nothing_that_waited(tmp_path):
@@ -51,10 +58,34 @@ def test_publishing_replaces_older_results_and_leaves_nothing_that_waited(tmp_pa
     assert (tmp_path / "model.bin").read_text() == "new"
 
 
-def test_the_record_takes_its_place_last(tmp_path, monkeypatch):
-    """A kill between two files must not leave the record of a run whose files are older."""
+def test_what_a_kill_in_between_leaves_is_published_again(tmp_path, monkeypatch):
+    """A workflow then deletes what had taken its place."""
     waiting(tmp_path / "partial")
-    moved, replace = [], os.replace
-    monkeypatch.setattr(os, "replace", lambda source, target: moved.append(target.name) or replace(source, target))
+    link, placed = os.link, []
+
+    def link_once(source, target):
+        if placed:
+            raise KeyboardInterrupt
+        placed.append(target.name)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_once)
+    with pytest.raises(KeyboardInterrupt):
+        publish(tmp_path, FILES)
+    assert placed == ["model.bin"]  # the record, which says that it is all there, is last
+    (tmp_path / "model.bin").unlink()
+    monkeypatch.undo()
+    assert waiting_record(tmp_path / "partial", FILES, "this")
     publish(tmp_path, FILES)
-    assert moved == ["model.bin", "record.json"]
+    assert (tmp_path / "model.bin").read_text() == "weights" and not (tmp_path / "partial").exists()
+
+
+def test_on_a_disk_without_second_names_files_are_copied(tmp_path, monkeypatch):
+    def no_link(source, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    waiting(tmp_path / "partial")
+    publish(tmp_path, FILES)
+    assert (tmp_path / "model.bin").read_text() == "weights"
+    assert {path.name for path in tmp_path.iterdir()} == set(FILES)

@@ -1,12 +1,18 @@
 """Files appear whole or not at all; a damaged one is named with what to delete."""
 
+import errno
+
+import numpy as np
 import pandas
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from hessketch.errors import InputError
+from hessketch.damage import damaged_results
+from hessketch.errors import DiskFullError, InputError
 from hessketch.records import (
-    damaged_results,
+    is_intact,
     load_study,
     read_record,
     read_table,
@@ -50,6 +56,72 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         write_atomically(path, half_then_fail)
     assert read_record(path) == {"whole": True}
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def fail_with(error):
+    def write(temporary):
+        temporary.write_text("{")
+        raise error
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_named_with_the_file_and_leaves_no_half_of_it(tmp_path, error):
+    path = tmp_path / "r.json"
+    with pytest.raises(DiskFullError, match=rf"{path}: cannot be written, the disk is full; make room .* it resumes"):
+        write_atomically(path, fail_with(error))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_of_the_same_file(tmp_path):
+    for name in (".r.json.x1.partial", ".r.json.x2.partial", ".other.json.x1.partial"):
+        (tmp_path / name).write_text("{")
+    write_record({}, tmp_path / "r.json")
+    assert {path.name for path in tmp_path.iterdir()} == {"r.json", ".other.json.x1.partial"}
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_flipped_bits_in_values_are_seen_when_a_table_or_tensors_are_read(tmp_path):
+    write_table(pandas.DataFrame({"x": np.random.default_rng(0).normal(size=1000)}), tmp_path / "t.parquet")
+    write_tensors({"a": torch.randn(500), "b": torch.tensor(True)}, tmp_path / "t.safetensors", {"epoch": 3})
+    for name, reader in {"t.parquet": read_table, "t.safetensors": read_tensors}.items():
+        path = tmp_path / name
+        assert is_intact(path)
+        flip(path, path.stat().st_size // 2)
+        assert damaged_results([str(tmp_path)]) == {}  # the structure is whole
+        with pytest.raises(InputError, match=f"{name}: cannot be read, it is damaged"):
+            reader(path)
+        assert not is_intact(path)
+
+
+def test_a_flipped_bit_in_the_metadata_of_tensors_is_seen(tmp_path):
+    path = tmp_path / "t.safetensors"
+    write_tensors({"a": torch.zeros(3)}, path, {"epoch": 30})
+    path.write_bytes(path.read_bytes().replace(b"30", b"31"))
+    with pytest.raises(InputError, match="its content is not what was written"):
+        read_tensors(path)
+
+
+def test_tensors_of_every_kind_and_of_others_come_back(tmp_path):
+    kinds = (torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.bool)
+    tensors = {str(kind): torch.tensor([[1, 0]]).to(kind) for kind in kinds} | {"none": torch.zeros(0, 3)}
+    write_tensors(tensors, tmp_path / "t.safetensors")
+    back, _ = read_tensors(tmp_path / "t.safetensors")
+    assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())
+    save_file({"x": torch.ones(2)}, tmp_path / "others.safetensors")  # no checksum
+    assert read_tensors(tmp_path / "others.safetensors")[0]["x"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -98,11 +170,18 @@ def test_damage_is_seen_by_the_structure_alone(tmp_path):
     write_table(pandas.DataFrame({"x": range(100)}), tmp_path / "t.parquet")
     write_tensors({"a": torch.ones(50), "b": torch.zeros(3)}, tmp_path / "t.safetensors", {"k": 1})
     write_record({"x": 1}, tmp_path / "t.json")
-    assert damaged_results([str(tmp_path)]) == []
+    assert damaged_results([str(tmp_path)]) == {}
     for path in sorted(tmp_path.iterdir()):
         whole = path.read_bytes()
         for size in (0, 3, len(whole) // 2, len(whole) - 3):
             path.write_bytes(whole[:size])
-            (line,) = damaged_results([str(tmp_path)])
-            assert line.startswith(f"{path}: cannot be read, it is damaged") and "delete it" in line
+            assert [*damaged_results([str(tmp_path)])] == [str(path)]
         path.write_bytes(whole)
+
+
+def test_unfinished_work_is_not_asked_about(tmp_path):
+    """A job that goes on with it sets aside what is damaged."""
+    for name in ("partial/t.json", "resume.safetensors", "partial/deep/t.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{")
+    assert damaged_results([str(tmp_path)]) == {}

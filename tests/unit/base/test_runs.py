@@ -1,6 +1,8 @@
 """A run's path says all of it and reads back."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -42,6 +44,33 @@ def test_a_path_goes_from_general_to_specific():
 def test_a_path_that_is_no_run_is_refused_with_the_pattern():
     with pytest.raises(InputError, match="the pattern is"):
         Run.from_path("cifar10/vgg11")
+
+
+_PARTS = st.text(max_size=12) | st.sampled_from(
+    ["..", ".", "", "digits", "mlp-none-w1", "a b", "a\0b", "a\nb", "-a", "sgd"]
+)
+
+
+@given(st.lists(_PARTS, min_size=5, max_size=5))
+def test_no_path_of_a_run_leads_out_of_its_folder_or_holds_what_a_shell_reads(parts):
+    dataset, network, loss, trainer, end = parts
+    path = f"{dataset}/noise0/n3/{network}-none-w1/{loss}/{trainer}/seed0{end}"
+    try:
+        run = Run.from_path(path)
+    except InputError:
+        return
+    assert Path("/results", run.path).resolve().is_relative_to("/results") and ".." not in run.path.split("/")
+    assert re.fullmatch(r"[\w.:+/-]+", run.path) and not any(
+        part.startswith((".", "-")) for part in run.path.split("/")
+    )
+
+
+@pytest.mark.parametrize("dataset", ["..", "../..", "/etc", "a b", "a\nb", "a\0b", "$(x)", "-x", ""])
+def test_a_run_of_a_data_set_whose_name_is_no_name_is_refused(dataset):
+    with pytest.raises(InputError, match="is not a run"):
+        Run.from_path(RUN.path.replace("cifar10", dataset))
+    with pytest.raises(InputError, match="is not a run"):
+        Run.from_path(RUN.path + "\n")
 
 
 def test_seeds_differ_by_purpose_and_identity_and_are_stable():

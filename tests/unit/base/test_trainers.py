@@ -1,5 +1,6 @@
 """A trainer's label says all of it and reads back; what makes no sense is refused in words."""
 
+import re
 import subprocess
 import sys
 
@@ -20,6 +21,18 @@ trainers = st.sampled_from([Trainer("sgd"), Trainer("uncompressed")]) | st.build
 @given(trainers)
 def test_a_label_reads_back_as_the_same_trainer(trainer):
     assert Trainer.parse(trainer.label) == trainer
+
+
+_RESTS = st.text(max_size=8) | st.sampled_from(["/..", "-x1/..", "-x 2", "-x1_0\n", "-x2\0"])
+
+
+@given(st.sampled_from([*NAMED, *REDUCED]), _RESTS)
+def test_no_label_that_is_read_leads_out_of_a_folder(name, rest):
+    try:
+        label = Trainer.parse(name + rest).label
+    except InputError:
+        return
+    assert re.fullmatch(r"[a-z0-9_.+-]+", label)
 
 
 @given(trainers, st.none() | st.just(0.05))

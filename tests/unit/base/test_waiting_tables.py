@@ -45,6 +45,16 @@ def test_a_part_is_done_only_when_all_its_tables_are_there(tmp_path, monkeypatch
     assert (folder / "a.parquet").is_file() and not waiting.is_done(folder)
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "record.json"])
+def test_a_part_of_which_a_file_is_cut_off_is_not_done(tmp_path, name):
+    waiting = WaitingTables(tmp_path, ["a"])
+    folder = waiting.part({})
+    waiting.keep(folder, {"a": table(1)}, {"run": 1})
+    assert waiting.is_done(folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:-5])
+    assert not waiting.is_done(folder)
+
+
 def test_rows_are_joined_as_the_job_says(tmp_path):
     waiting = WaitingTables(tmp_path, ["a"])
     waiting.keep(waiting.part({}), {"a": table(1, 2)}, {})

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import curvature
 from benchmarks.eigenvalues import least_setting
+from hessketch.records import read_record
 
 
 def test_products_are_measured_compared_and_written_with_their_provenance(tmp_path, capsys):
@@ -27,7 +28,7 @@ def test_products_are_measured_compared_and_written_with_their_provenance(tmp_pa
     curvature.write(_densities(), folder, {"measured": "later"})
     kept = pd.read_csv(folder / "measurements.csv")
     assert set(kept["part"]) == {"products", "density"} and len(kept) == len(table) + len(_densities())
-    assert set(json.loads((folder / "record.json").read_text())) == {"products", "density"}
+    assert set(read_record(folder / "record.json")) == {"products", "density"}
     assert (folder / "density.png").stat().st_size > 0
 
 

@@ -1,6 +1,5 @@
 """The benchmark of many eigenpairs on something tiny; skerch runs only where it is installed."""
 
-import json
 import mmap
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from benchmarks.eigenspaces_methods import BEST_PEER, OURS, PEERS, Found, availa
 from benchmarks.eigenspaces_problems import matrix, network, spectra
 from benchmarks.eigenspaces_tables import report
 from hessketch.progress import Progress
+from hessketch.records import read_record
 
 PEER = replace(OURS[-1], name=BEST_PEER)  # a stand-in for the library: the paper's recovery
 
@@ -121,7 +121,7 @@ def test_the_program_writes_its_table_with_its_provenance(tmp_path, capsys):
     assert folder.name.startswith("eigenspaces-cpu-")
     table = pd.read_csv(folder / "measurements.csv")
     assert set(table["problem"]) == set(spectra(100, 8)) and set(table["part"]) == {"matrices"}
-    (of_run,) = json.loads((folder / "record.json").read_text()).values()
+    (of_run,) = read_record(folder / "record.json").values()
     assert of_run["settings"]["dimension"] == 100 and set(of_run["peers"]) == {"skerch"}
     printed = capsys.readouterr()
     assert "block_krylov" in printed.out

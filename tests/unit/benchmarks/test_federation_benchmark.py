@@ -1,6 +1,5 @@
 """The benchmark program on something tiny; Flower's simulation runs only where it is installed."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from benchmarks.client_rounds import Task, small_cnn
 from benchmarks.csvec import CSVec
 from benchmarks.flower_round import FlowerSimulation, cpu_seconds
 from hessketch.progress import Progress
+from hessketch.records import read_record
 
 _NOWHERE = ["--flower-python", "/bin/false"]
 
@@ -35,7 +35,7 @@ def test_sketches_are_measured_compared_and_written_with_their_provenance(tmp_pa
         assert (_values(table, f"{what} seconds") >= 0).all() and len(_values(table, f"{what} seconds")) == 6
     stored = _values(table, "stored MiB").xs(sketch_costs.PEER, level="method")
     assert stored.tolist() == pytest.approx([12 * 5 * 200_000 / 2**20, 12 * 200_000 / 2**20])
-    (of_run,) = json.loads((folder / "record.json").read_text()).values()
+    (of_run,) = read_record(folder / "record.json").values()
     assert of_run["settings"]["dimension"] == 200_000 and set(of_run["peers"]) == {"flwr", "ray"}
     assert "of memory" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""One average, however the examples are batched, kept, loaded or halved."""
+"""One average, however the examples are batched, kept or loaded."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_batch_size_and_kept_graphs_change_a_float32_product_by_less_than_1e_5(m
     whole = CurvatureOperator(name, model, LOSS, [examples])
     vectors = _vectors(whole)
     expected = whole @ vectors
-    one_batch = whole._average._kept[0].kept_bytes()
+    one_batch = whole._average._kept[0][0].product.kept_bytes()
     for size, memory, kept in ((23, 0, 0), (8, None, 3), (8, one_batch * 0.8, 2), (8, 0, 0), (1, 0, 0)):
         operator = CurvatureOperator(name, model, LOSS, _batches(examples, size), memory=memory)
         assert operator.batches_kept == kept
@@ -83,40 +83,6 @@ def test_a_loader_that_changes_its_length_is_refused(model, examples):
     operator = CurvatureOperator("hessian", model, LOSS, Shrinking(), memory=0)
     with pytest.raises(InputError, match="held 23 examples at first and 16 now"):
         operator @ _vectors(operator)
-
-
-class Narrow(nn.Module):
-    """A device that has no room for more than five examples at once."""
-
-    def __init__(self, inner, room=5):
-        super().__init__()
-        self.inner, self.room = inner, room
-
-    def forward(self, images):
-        if len(images) > self.room:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.inner(images)
-
-
-@pytest.mark.parametrize("memory", [None, 0])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_batch_that_does_not_fit_is_halved_until_it_does(model, examples, name, memory):
-    expected = CurvatureOperator(name, model, LOSS, [examples])
-    vectors = _vectors(expected)
-    operator = CurvatureOperator(name, Narrow(model).eval(), LOSS, _batches(examples, 13), memory=memory)
-    difference = torch.linalg.norm(operator @ vectors - expected @ vectors)
-    assert difference <= 1e-5 * torch.linalg.norm(expected @ vectors)
-    assert operator.largest_batch == 4
-
-
-def test_one_example_that_does_not_fit_gives_a_clear_error(model, examples):
-    with pytest.raises(InputError, match="a batch of 1 does not fit into the memory of cpu: give smaller batches"):
-        CurvatureOperator("hessian", Narrow(model, 0).eval(), LOSS, [examples])
-
-
-def test_another_failure_of_the_network_is_not_taken_for_want_of_memory(model):
-    with pytest.raises(RuntimeError, match="channels"):
-        CurvatureOperator("hessian", model, LOSS, [(torch.randn(2, 5, 32, 32), torch.tensor([0, 1]))])
 
 
 def test_weights_that_change_under_an_operator_are_noticed(examples):
@@ -314,7 +280,7 @@ def test_a_graphs_bytes_are_the_storages_that_it_saves_beside_the_parameters():
 def test_graphs_take_at_most_their_share_of_free_memory(model, examples, monkeypatch):
     monkeypatch.setattr(averages, "free_memory", lambda device: 3_000_000)
     operator = CurvatureOperator("hessian", model, LOSS, _batches(examples, 2))
-    used = sum(product.kept_bytes() for product in operator._average._kept)
+    used = sum(part.product.kept_bytes() for parts in operator._average._kept for part in parts)
     assert 0 < used <= 1_500_000 and 0 < operator.batches_kept < 12
 
 

@@ -11,6 +11,7 @@ from hessketch.curvature import checkpoint_spectra
 from hessketch.curvature.checkpoint_spectra import CURVATURE, SPECTRUM, empty_tables, spectra_of_checkpoints
 from hessketch.curvature.losses import cross_entropy
 from hessketch.data.examples import Examples
+from hessketch.errors import NotFiniteError
 from hessketch.linalg.fast_spectrum import FastSettings
 from hessketch.networks.registry import build_network
 from hessketch.records import read_record, read_table
@@ -51,6 +52,23 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("done")
     run(folder)
     return folder
+
+
+@pytest.mark.parametrize("of", ["weights", "examples"])
+def test_nan_is_an_error_that_names_checkpoint_split_and_operator(of, tmp_path, monkeypatch):
+    if of == "weights":
+        facts, state = CHECKPOINTS[1]
+        broken = {name: tensor.clone() for name, tensor in state.items()}
+        next(iter(broken.values()))[0, 0] = torch.nan
+        checkpoints, where = [CHECKPOINTS[0], (facts, broken)], r"checkpoint 2 of 2 \(round 3\), train"
+    else:
+        data = examples(12, 2)
+        data.inputs[5, 1] = torch.nan
+        monkeypatch.setitem(SPLITS, "test", data)
+        checkpoints, where = CHECKPOINTS, r"checkpoint 1 of 2 \(round 0\), test"
+    with pytest.raises(NotFiniteError, match=f"^{where} examples: hessian: .* weights have diverged, or its inputs do"):
+        run(tmp_path, checkpoints)
+    assert not (tmp_path / "record.json").exists()
 
 
 def dense(seed, data):

@@ -182,7 +182,7 @@ def test_name_patterns_choose_a_diagonal_block(network, loss, examples, expected
     assert torch.linalg.norm(as_dense(operator) - block[name]) <= 1e-10 * torch.linalg.norm(expected["hessian"])
 
 
-@pytest.mark.parametrize("name", OPERATORS[:4])
+@pytest.mark.parametrize("name", ["hessian", "second_moment"])
 @pytest.mark.parametrize("blocks", ["tensors", "modules", ["*.weight", "*.bias"]])
 def test_a_block_diagonal_operator_keeps_the_blocks_and_nothing_between(
     network, examples, expected_matrices, name, blocks

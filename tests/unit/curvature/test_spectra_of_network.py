@@ -214,6 +214,11 @@ def test_a_damaged_or_foreign_state_of_lanczos_is_set_aside(tmp_path):
     path = tmp_path / "run/vectors00001.safetensors"
     path.write_bytes(path.read_bytes()[:-3])
     assert LanczosStore(tmp_path / "run", "task", 0.0).load() is None
+    store = LanczosStore(tmp_path / "run", "task", 0.0)
+    store.save([torch.ones(2, 3)], {"scalars": torch.zeros(1)})
+    path = tmp_path / "run/vectors00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")  # the structure is whole, a number is not
+    assert LanczosStore(tmp_path / "run", "task", 0.0).load() is None
 
 
 def test_what_another_network_or_other_data_left_behind_is_not_resumed(model, examples, tmp_path):

@@ -149,7 +149,7 @@ def test_a_file_that_lacks_a_tensor_or_is_cut_short_is_named_with_what_to_do(tmp
     with pytest.raises(InputError, match=r"digits\.safetensors: test_labels missing.*delete it and run"):
         read_prepared(path)
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(InputError, match=r"digits\.safetensors.*delete it and run"):
+    with pytest.raises(InputError, match=r"digits\.safetensors.*delete it \(rm \S+\) and run"):
         read_prepared(path)
 
 

@@ -1,9 +1,11 @@
 """Raw files are read in every layout and format; damaged, missing and foreign ones are named with what to do."""
 
 import gzip
+import hashlib
 import io
 import os
 import pickle
+from dataclasses import replace
 from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
@@ -14,7 +16,8 @@ import torch
 from small_files import write_cifar, write_idx
 
 from hessketch.data import catalog, sources
-from hessketch.data.catalog import DATASETS
+from hessketch.data.catalog import DATASETS, raw_file
+from hessketch.data.integrity import unpublished_files
 from hessketch.data.sources import read_raw
 from hessketch.data.torchvision_import import import_torchvision
 from hessketch.errors import InputError
@@ -171,6 +174,30 @@ def test_the_published_digests_are_in_force_outside_tests(tmp_path):
         (tmp_path / file).write_bytes(pickle.dumps({"data": numpy.zeros((1, 3072), numpy.uint8), "labels": [0]}))
     with pytest.raises(InputError, match="its MD5 digest is not c99cafc152244af753f735de768cd75f"):
         read_raw("cifar10", tmp_path)
+
+
+def test_a_file_of_another_content_than_the_published_one_is_read_and_noted(tmp_path, small, caplog):
+    content = small("mnist")
+    write_idx(tmp_path, content, compressed=True)
+    assert_holds(read_raw("mnist", tmp_path), content)
+    assert caplog.text.count("is not the published file of mnist: its SHA-256 is ") == 4
+
+
+def test_files_of_the_known_content_are_not_noted_packed_or_not(tmp_path, small, monkeypatch):
+    content = small("fashion_mnist")
+    for folder in ("plain", "packed"):
+        write_idx(tmp_path / folder, content, compressed=folder == "packed")
+    files = DATASETS["fashion_mnist"].files
+    digests = tuple(hashlib.sha256((tmp_path / "plain" / file).read_bytes()).hexdigest() for file in files)
+    monkeypatch.setitem(DATASETS, "fashion_mnist", replace(DATASETS["fashion_mnist"], digests=digests))
+    for folder in ("plain", "packed"):
+        assert unpublished_files("fashion_mnist", tmp_path / folder) == []
+        (tmp_path / folder / raw_file(tmp_path / folder, files[1]).name).write_bytes(
+            raw_file(tmp_path / folder, files[3]).read_bytes()
+        )
+        assert [line.split(" is not ")[0] for line in unpublished_files("fashion_mnist", tmp_path / folder)] == [
+            str(raw_file(tmp_path / folder, files[1]))
+        ]
 
 
 def test_a_damaged_file_of_a_system_package_is_not_to_be_deleted(tmp_path, small, monkeypatch):
@@ -342,6 +369,10 @@ def fashion(tmp_path_factory):
     raw = read_raw("fashion_mnist", user)
     assert list(user.iterdir()) == []
     return raw, before, state()
+
+
+def test_debians_fashion_mnist_is_the_published_one(fashion):
+    assert unpublished_files("fashion_mnist", DEBIAN) == []
 
 
 def test_debians_fashion_mnist_has_its_published_size_balance_and_first_labels(fashion):

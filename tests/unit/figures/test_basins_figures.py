@@ -139,7 +139,7 @@ def folder(tmp_path_factory):
     ("network", "says"), [(CELL[1], "drew barriers"), ("mlp-none-w9", "nothing to draw: the run diverged")]
 )
 def test_the_script_draws_a_figure_or_says_why_not(folder, tmp_path, monkeypatch, network, says):
-    monkeypatch.setattr("hessketch.figures.style.render", lambda drawn, format: format.encode())
+    monkeypatch.setattr("hessketch.figures.style.render", lambda drawn, format, source: format.encode())
     spec = importlib.util.spec_from_file_location("plot", ROOT / "workflow/scripts/plot_basins.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)

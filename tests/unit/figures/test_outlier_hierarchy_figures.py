@@ -135,7 +135,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_script_draws_the_size_that_is_named_and_refuses_another(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("hessketch.figures.style.render", lambda drawn, format: format.encode())
+    monkeypatch.setattr("hessketch.figures.style.render", lambda drawn, format, source: format.encode())
     spec = importlib.util.spec_from_file_location("plot", ROOT / "workflow/scripts/plot_outlier_hierarchy.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)

@@ -251,7 +251,7 @@ def script():
     ],
 )
 def test_the_script_draws_a_figure_or_says_why_not(script, folder, tmp_path, monkeypatch, figure, more, says):
-    monkeypatch.setattr("hessketch.figures.style.render", lambda drawn, format: format.encode())
+    monkeypatch.setattr("hessketch.figures.style.render", lambda drawn, format, source: format.encode())
     said = []
     files = ["--pdf", tmp_path / "f.pdf", "--png", tmp_path / "f.png"]
     arguments = [figure, "--tables", folder, *files, "--dataset", DATASET, *more]

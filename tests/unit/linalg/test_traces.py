@@ -43,7 +43,7 @@ def estimates(method, matrix, products: int, seeds: int) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_estimates_are_unbiased(method, spectrum):
     matrix = rotated(SPECTRA[spectrum])
-    values, _ = estimates(method, matrix, 12, seeds=300)
+    values, _ = estimates(method, matrix, 12, seeds=150)
     error = values.std(ddof=1) / np.sqrt(len(values))
     assert abs(values.mean() - truth(method, matrix)) < 4 * error
 

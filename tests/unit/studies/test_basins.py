@@ -111,7 +111,7 @@ def test_the_script_writes_every_table_from_those_of_the_jobs(tmp_path):
     records = [tmp_path / f"{seed}/record.json" for seed in (0, 1)]
     arguments = SimpleNamespace(**files, records=records, output=tmp_path / "tables")
     script.tabulate(arguments, SimpleNamespace(say=lambda line: None))
-    written = {path.stem: read_table(path) for path in (tmp_path / "tables").iterdir()}
+    written = {path.stem: read_table(path) for path in (tmp_path / "tables").glob("*.parquet")}
     assert set(written) == {*COLUMNS, "runs", "barrier_summary", "best_places"}
     assert set(written["barrier_summary"]["pairs"]) == {2} and len(written["runs"]) == 2
     assert len(written["best_places"]) == 2 * len(BARRIERS)

@@ -281,7 +281,7 @@ def test_the_script_joins_tables_and_writes_what_is_derived_from_them(tmp_path):
     (tmp_path / "files.txt").write_text("\n".join(str(part) for arguments in files for part in arguments))
     command = [sys.executable, SCRIPT, f"@{tmp_path}/files.txt", "--output", tmp_path / "tables"]
     subprocess.run(command, check=True, capture_output=True)
-    written = {path.stem: read_table(path) for path in (tmp_path / "tables").iterdir()}
+    written = {path.stem: read_table(path) for path in (tmp_path / "tables").glob("*.parquet")}
     derived = {"overlap_summary", "shares_above", "stabilisation", "sketch_quality", "width_summary"}
     assert set(written) == {*TABLES, "metric_study", "runs", *derived, "federated_summary"}
     assert len(written["runs"]) == 2 and set(written["overlaps"]["seed"]) == {0, 1}

@@ -100,7 +100,7 @@ def test_the_script_writes_every_table_from_those_of_the_jobs(raw, tmp_path):
     files = {name: [tmp_path / f"{seed}/{name}.parquet" for seed in (0, 1)] for name in COLUMNS}
     arguments = SimpleNamespace(**files, full_spectrum=tmp_path / "full", output=tmp_path / "tables")
     script.tabulate(arguments, SimpleNamespace(say=lambda line: None))
-    written = {path.stem: read_table(path) for path in (tmp_path / "tables").iterdir()}
+    written = {path.stem: read_table(path) for path in (tmp_path / "tables").glob("*.parquet")}
     assert set(written) == {*COLUMNS, "attribution", "matches", "density", "runs"}
     assert set(written["parts"]["part"]) == set(PARTS) and len(written["matches"]) == 16
     assert len(written["density"]) == 4 * 512 and len(written["runs"]) == 4

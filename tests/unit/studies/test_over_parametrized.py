@@ -250,7 +250,7 @@ def test_the_script_writes_every_table_from_those_of_the_jobs(tmp_path):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     script.tabulate(arguments, SimpleNamespace(say=lambda line: None))
-    written = {path.stem: read_table(path) for path in (tmp_path / "tables").iterdir()}
+    written = {path.stem: read_table(path) for path in (tmp_path / "tables").glob("*.parquet")}
     derived = {"runs", "counts", "outlier_match", "width_sweep", "data_sweep", "slopes"}
     assert set(written) == {*COLUMNS, *derived} and all(len(table) for table in written.values())
     whole = study(chosen)

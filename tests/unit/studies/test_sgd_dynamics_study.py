@@ -300,7 +300,7 @@ def test_the_script_joins_tables_and_writes_what_is_derived_from_them(tmp_path):
     (tmp_path / "files.txt").write_text(lines)
     command = [sys.executable, SCRIPT, f"@{tmp_path}/files.txt", "--output", tmp_path / "tables"]
     subprocess.run(command, check=True, capture_output=True)
-    written = {path.stem: read_table(path) for path in (tmp_path / "tables").iterdir()}
+    written = {path.stem: read_table(path) for path in (tmp_path / "tables").glob("*.parquet")}
     assert set(written) == {*TABLES, "runs", "bound_correlations", "coverage"}
     assert len(written["runs"]) == 2 and written["bounds"]["seed"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert set(written["coverage"]["seeds"]) == {2}

@@ -118,6 +118,19 @@ def test_a_diverging_training_stops_names_the_step_and_keeps_the_last_finite_wei
     assert _same_weights(model, _network())
 
 
+def test_nan_among_the_examples_stops_a_training_and_names_the_step_or_the_test_loss():
+    examples = _examples()
+    place, broken = 7, replace(examples, inputs=examples.inputs.clone())
+    broken.inputs[place].view(-1)[3] = torch.nan
+    batches = epoch_batches(len(examples), SETTINGS.batch_size, 0, 0)
+    step = next(number for number, batch in enumerate(batches, 1) if place in batch)
+    for given, where in (((broken, examples), f"epoch 1, step {step}"), ((examples, broken), "epoch 1, test loss")):
+        model = _network()
+        result = train(model, "cross_entropy", *given, SETTINGS, seed=0)
+        assert (result.status, result.diverged_at, result.history) == ("diverged", where, [])
+        assert _same_weights(model, _network())
+
+
 def test_checkpoints_are_offered_after_every_epoch_and_progress_is_told():
     epochs, steps = [], []
     examples = _examples()

@@ -1,0 +1,98 @@
+# Recorded studies: `record_reference` writes small tables of this profile's studies into results/reference/, and
+# `reference_figures` draws the figures of all that are recorded there, without their runs, their data or a GPU.
+from hessketch.errors import InputError
+from hessketch.recordings import recorded_figures
+
+REFERENCE = "results/reference"
+if config["profile"] == "reference":
+    stop_with(["profile: reference is where studies are recorded; give it another name"])
+
+
+def records_of(study):
+    """Records of the jobs that a study's tables are made of: each lies beside what its job measured."""
+    folders = {os.path.dirname(file) for file in getattr(rules, f"{study}_tables").input}
+    return sorted(f"{folder}/record.json" for folder in folders if folder.startswith((f"{RESULTS}/runs/", *MEASURED)))
+
+
+# Folders in which every job leaves a record beside its tables.
+MEASURED = [
+    f"{RESULTS}/{name}/"
+    for name in ("spectra", "checkpoint_spectra")
+    + tuple(f"{study}/{part}" for study in SHOWN for part in ("runs", "spectra", "measured", "federated"))
+]
+
+for study, shown in SHOWN.items():
+
+    # What is recorded is no output: nothing depends on it, and nothing that is recorded is ever made anew unasked.
+    rule:
+        name:
+            f"record_{study}"
+        localrule: True
+        input:
+            script="workflow/scripts/record_reference.py",
+            code=code("studies/recording"),
+            config=rules.config.output,
+            tables=shown["tables"],
+        output:
+            f"{RESULTS}/{study}/recorded.json",
+        log:
+            f"{LOGS}/record_reference/{study}.log",
+        params:
+            records=records_of(study),
+            figures=json.dumps({"/".join(name): words for name, words in shown["figures"].items()}),
+            tables=f"{RESULTS}/{study}",
+            folder=f"{REFERENCE}/{config['profile']}/{study}",
+        message:
+            f"Recording the tables of {study}"
+        shell:
+            "python {input.script} --tables {params.tables} --config {input.config} --records {params.records}"
+            " --figures {params.figures:q} --output {params.folder} --note {output} --log {log}"
+
+
+rule record_reference:
+    localrule: True
+    input:
+        expand(f"{RESULTS}/{{study}}/recorded.json", study=SHOWN),
+
+
+try:
+    RECORDED = recorded_figures(REFERENCE)
+except InputError as error:
+    raise WorkflowError(f"{REFERENCE}: {error}")
+
+
+rule reference_figure:
+    localrule: True
+    input:
+        script="workflow/scripts/plot_{study}.py",
+        code=code(*ALWAYS_READ),
+        tables=lambda w: sorted(map(str, Path(REFERENCE, w.recorded, w.study).glob("*.parquet"))),
+    output:
+        pdf="figures/reference/{recorded}/{study}/{folder}/{figure}.pdf",
+        png="figures/reference/{recorded}/{study}/{folder}/{figure}.png",
+    log:
+        "logs/reference/{recorded}/{study}/{folder}/{figure}.log",
+    params:
+        figure=lambda w: shlex.join(RECORDED[w.recorded, w.study][f"{w.folder}/{w.figure}"]),
+        tables=f"{REFERENCE}/{{recorded}}/{{study}}",
+    wildcard_constraints:
+        recorded="[^/]+",
+        study="[^/]+",
+        folder="[^/]+",
+        figure="[^/]+",
+    message:
+        "Drawing {wildcards.figure} of {wildcards.folder} as recorded with {wildcards.recorded}"
+    shell:
+        "python {input.script} {params.figure} --tables {params.tables} --pdf {output.pdf} --png {output.png}"
+        " --log {log}"
+
+
+rule reference_figures:
+    localrule: True
+    input:
+        [
+            f"figures/reference/{recorded}/{study}/{figure}.{format}"
+            for (recorded, study), figures in RECORDED.items()
+            for figure in figures
+            for format in ("pdf", "png")
+        ],
