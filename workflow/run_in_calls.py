@@ -157,7 +157,8 @@ def work(calls: Calls, targets: list[str], pieces: list[list[str]]) -> int:
         if status == MORE:
             return MORE
         failed |= status != 0
-    return 1 if failed else min(calls.run(*targets), MORE)
+    status = 1 if failed else calls.run(*targets)
+    return status if status in (0, MORE) else 1
 
 
 def told(before: Mapping[str, int], after: Mapping[str, int]) -> str:

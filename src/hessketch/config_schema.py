@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
-from jsonschema import Draft202012Validator, validators
-from jsonschema.exceptions import ValidationError
-
 from hessketch.errors import nearest
+from hessketch.jsonschema_import import Draft202012Validator, ValidationError, validators
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:

@@ -26,13 +26,13 @@ def alone_at(log: str | Path | None) -> Iterator[None]:
         return
     path = Path(f"{log}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
-        if _is_locked(file):
-            raise InputError(f"another process is at this job; to end it: {_ending(path)}; then the same command again")
+    file = _taken(path)
+    if file is None:
+        raise InputError(f"another process is at this job; to end it: {_ending(path)}; then the same command again")
+    with file:
         with contextlib.suppress(OSError):  # a full disk is not worth the job: the lock holds without words
             file.truncate(0)
-            file.write(" ".join([socket.gethostname(), str(os.getpid()), os.environ.get("SLURM_JOB_ID", "")]))
-            file.flush()
+            file.write(" ".join([socket.gethostname(), str(os.getpid()), os.environ.get("SLURM_JOB_ID", "")]).encode())
         try:
             yield
         finally:
@@ -46,8 +46,25 @@ def commands_to_end(logs: Iterable[str | Path]) -> list[str]:
 
 
 def _held(path: Path) -> bool:
-    with open(path) as file:
-        return fcntl is not None and _is_locked(file)
+    try:
+        with open(path, "r+") as file:  # to be written: a network disk locks no other for one process alone
+            return fcntl is not None and _is_locked(file)
+    except FileNotFoundError:  # its job has ended meanwhile
+        return False
+
+
+def _taken(path: Path):
+    """The file at a path, open and locked by this process; None where another has locked it."""
+    while True:
+        # Unbuffered: what a full disk did not take would be written again, and fail, when the job closes the file.
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115 (lives as long as the lock)
+        if _is_locked(file):
+            file.close()
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # its last holder has removed it meanwhile: a lock on it would keep nobody out
 
 
 def _is_locked(file) -> bool:
@@ -62,7 +79,7 @@ def _is_locked(file) -> bool:
 
 
 def _ending(path: Path) -> str:
-    words = path.read_text().split(" ")
+    words = path.read_text().split(" ") if path.is_file() else []
     if len(words) < 3:
         return f"fuser -k {shlex.quote(str(path))}"
     host, process, cluster_job = words

@@ -157,12 +157,13 @@ class _Claims:
             return False
         if maker is not None:
             return maker.outputs[path] == found
-        return record is not None or len({user.inputs[path] for user in self._users[path]} | {found}) <= 1
+        told = {user.inputs[path] for user in self._users[path]} - {None}
+        return record is not None or len(told | {found}) <= 1
 
     def _is_outdated(self, record: Record, source: Path, digests: Mapping[Path, str]) -> bool:
         """Whether a source has been made anew since; one changed by hand or gone is a problem of its own."""
         found = digests.get(source)
-        if found is None or record.inputs[source] == found:
+        if found is None or record.inputs[source] in (None, found):
             return False
         made = source in self._makers or source in self._records or source in self._manifest
         return self._as_written(source, digests) if made else True

@@ -1,9 +1,13 @@
-"""A copy of the project in a temporary folder, in which the real Snakefile runs on tiny profiles."""
+"""A copy of the project in a temporary folder, in which the real Snakefile runs on tiny profiles.
+
+Its jobs are forked from a process that has imported what they need (`warm/server.py`): most of a tiny job is imports.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
+import time
 from copy import deepcopy
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+WARM = Path(__file__).parent / "warm"
 TINY = {
     "profile": "tiny",
     "device": "cpu",
@@ -71,7 +76,7 @@ class Project:
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder / "src"), **environment},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(WARM), str(self.folder / "src")]), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -88,6 +93,27 @@ class Project:
         """Files that a run has written, besides Snakemake's own."""
         folders = [self.folder / name for name in ("results", "figures", "resources", "logs", "data")]
         return sorted(str(p.relative_to(self.folder)) for f in folders for p in f.rglob("*") if p.is_file())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server(tmp_path_factory):
+    """The socket of a process that has imported what jobs need, by which they find it; none where it cannot fork."""
+    if not sys.platform.startswith("linux"):
+        yield None
+        return
+    address = tmp_path_factory.mktemp("warm") / "socket"
+    process = subprocess.Popen(
+        [sys.executable, WARM / "server.py", address], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 120
+    while not address.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.environ["WARM_PYTHON"] = str(address)
+    yield address
+    del os.environ["WARM_PYTHON"]
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture(scope="module")

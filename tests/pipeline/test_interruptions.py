@@ -18,14 +18,13 @@ from pathlib import Path
 import pandas
 import pytest
 import torch
-from conftest import Project
+from conftest import WARM, Project
 from every_stage import DATA, FIGURE, PROFILE, STUDIES
 
 from hessketch.damage import structural_damage
 from hessketch.job_locks import commands_to_end
 from hessketch.records import read_record, read_table, read_tensors
 
-WARM = Path(__file__).parent / "warm"
 COSTS = {"seconds", "wall_seconds", "peak_memory_mib", "times_faster"}
 TARGETS = [*(f"{study}_tables" for study in STUDIES), f"{FIGURE}/training.png"]
 COMMAND = f"snakemake {' '.join(TARGETS)} --configfile config/tiny.yaml"
@@ -90,22 +89,6 @@ class FaultyProject(Project):
         made = [self.folder / path for path in self.made()]
         unfinished = (".partial", ".lock", "resume.safetensors")
         return [p for p in made if p.name.endswith(unfinished) or "partial" in p.parts or structural_damage(p)]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The socket of a process that has imported what jobs need."""
-    address = tmp_path_factory.mktemp("warm") / "socket"
-    process = subprocess.Popen(
-        [sys.executable, WARM / "server.py", address], env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    deadline = time.monotonic() + 120
-    while not address.exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    yield address
-    process.kill()
-    process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,7 @@ SECTIONS = {
     },
     "federation": {
         **FEDERATION,
+        "datasets": {"digits-8x8": {"examples_per_class": 10, "test_examples_per_class": 3}},
         "networks": [MLP],
         "seeds": [0],
         "methods": ["count_sketch"],
@@ -125,7 +126,7 @@ def test_the_figures_show_something(studied):
 
 def test_the_banner_counts_the_stages_and_a_second_call_finds_nothing_to_do(studied):
     stages = (
-        "profile tiny: 3 data sets, 1 group of federated trainings, 3 followed trainings, 1 comparison of metrics, "
+        "profile tiny: 2 data sets, 1 group of federated trainings, 3 followed trainings, 1 comparison of metrics, "
         "2 measurements of eigenspaces, 1 exact spectrum along trainings, 1 comparison of solutions, 3 tables, "
         "1 figure"
     )

@@ -16,8 +16,9 @@ rule basins_paths:
     input:
         script="workflow/scripts/basins.py",
         code=code(
-            "landscape/basins_job", "landscape/ends", "landscape/lines", "landscape/paths", "curvature", "linalg", "networks",
-            "data", "runs", "trainers", "seeds", "checkpoints", "trajectories", "described", "devices", "waiting_tables",
+            "landscape/basins_job", "landscape/ends", "landscape/lines", "landscape/paths", "landscape/spectra_job",
+            "curvature", "linalg", "networks", "data", "runs", "trainers", "seeds", "checkpoints", "trajectories", "described",
+            "devices", "waiting_tables",
         ),  # fmt: skip
         trajectories=lambda w: [
             f"{BASINS_STUDY}/runs/{run.path}/{file}"

@@ -34,7 +34,7 @@ rule full_spectrum_tables:
         script="workflow/scripts/tabulate_full_spectrum.py",
         code=code(
             "studies", "linalg", "figures/html", "runs", "trainers", "config", "config_data", "config_schema",
-            "federation_config", "federated/partition", "data/catalog", "data/integrity", "training/selection",
+            "jsonschema_import", "federation_config", "federated/partition", "data/catalog", "data/integrity", "training/selection",
         ),  # fmt: skip
         config=rules.config.output,
         runs=[f"{RESULTS}/runs/{run.path}/record.json" for run in RUNS],

@@ -30,7 +30,7 @@ for study, shown in SHOWN.items():
         localrule: True
         input:
             script="workflow/scripts/record_reference.py",
-            code=code("studies/recording"),
+            code=code("studies/recording", "recordings"),
             config=rules.config.output,
             tables=shown["tables"],
         output:

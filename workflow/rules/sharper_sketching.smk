@@ -29,7 +29,7 @@ rule sharper_sketching_tables:
         script="workflow/scripts/tabulate_sharper_sketching.py",
         code=code(
             "studies", "figures/html", "runs", "trainers", "seeds", "config", "config_data", "config_schema",
-            "federation_config", "federated/partition", "data/catalog", "data/integrity", "training/selection",
+            "jsonschema_import", "federation_config", "federated/partition", "data/catalog", "data/integrity", "training/selection",
             "curvature/checkpoint_spectra", "curvature/tables",
         ),  # fmt: skip
         config=rules.config.output,

@@ -9,7 +9,7 @@ rule train:
         script="workflow/scripts/train.py",
         code=code(
             "training", "networks", "data", "curvature/halving", "curvature/losses", "runs", "seeds", "schedules", "described",
-            "checkpoints", "devices",
+            "checkpoints", "publishing", "devices",
         ),
         data=lambda w: f"resources/{Run.from_path(w.run).dataset}.safetensors",
     output:

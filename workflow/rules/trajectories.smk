@@ -2,9 +2,10 @@
 # job: jobs of a section differ in their runs, and an output must have a rule's wildcards.
 TRAJECTORY_FILES = ["trajectory.safetensors", "history.parquet", "record.json"]
 TRAJECTORY_CODE = [
-    "training/trajectories", "training/trajectory", "training/micro_batches", "training/resume", "training/sgd",
-    "training/settings", "networks", "data", "curvature/halving", "curvature/losses", "runs", "trainers", "seeds",
-    "schedules", "described", "checkpoints", "trajectories", "publishing", "devices",
+    "training/trajectories", "training/trajectory", "training/steps", "training/captured", "training/micro_batches",
+    "training/memory_format", "training/resume", "training/sgd", "training/settings", "networks", "data",
+    "curvature/halving", "curvature/losses", "runs", "trainers", "seeds", "schedules", "described", "checkpoints",
+    "trajectories", "publishing", "devices",
 ]  # fmt: skip
 
 

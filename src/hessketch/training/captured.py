@@ -35,15 +35,18 @@ class CudaGraphs:
     def warm_up(self, function: Callable[[], Any]) -> None:
         """Calls it a few times on the stream that will be captured."""
         self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for _ in range(_WARM_UPS):
-                function()
-        torch.cuda.current_stream().wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                for _ in range(_WARM_UPS):
+                    function()
+        finally:  # after a failure too: what was launched until then changes weights
+            torch.cuda.current_stream().wait_stream(self._stream)
 
     def record(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """A call that repeats what `function` launches and returns its results, which the next call overwrites."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # A capture that fails may leave its stream as the current one; the outer context takes that back.
+        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, self._pool, self._stream):
             results = function()
 
         def replay() -> Any:
@@ -83,10 +86,13 @@ class CapturedStep(PlainStep):
     def __call__(self, indices: Tensor | None) -> tuple[Tensor, Tensor]:
         size = None if indices is None else len(indices)
         if self.captured and size not in self._recorded:
+            reason = None
             try:
                 self._recorded[size] = self._record(indices)
             except RuntimeError as error:  # also out of memory: graphs keep theirs
-                self._launch_one_by_one(error)
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if reason is not None:  # only now does nothing hold the memory of the step that failed
+                self._launch_one_by_one(reason)
         if not self.captured:
             return super().__call__(indices)
         chosen, replay = self._recorded[size]
@@ -100,7 +106,6 @@ class CapturedStep(PlainStep):
         state = self._state()
         before = [tensor.clone() for tensor in state]
         device, limit = self._examples.inputs.device, _Undivided()
-        limit.most = self._limit.most
 
         def step() -> tuple[Tensor, Tensor]:
             return self._take(chosen, limit)
@@ -128,13 +133,12 @@ class CapturedStep(PlainStep):
                 momenta.append(momentum)
         return [*self._model.parameters(), *self._model.buffers(), *momenta]
 
-    def _launch_one_by_one(self, error: RuntimeError) -> None:
+    def _launch_one_by_one(self, reason: str) -> None:
         self.captured = False
         self._recorded.clear()
         for group in self._optimizer.param_groups:
             group["lr"], group["fused"] = float(group["lr"]), None
         release_memory()
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         note(f"steps cannot be captured as CUDA graphs ({reason}); they are launched one by one")
 
 

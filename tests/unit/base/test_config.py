@@ -266,3 +266,11 @@ def test_reading_a_config_imports_neither_torch_nor_pandas():
     """Snakemake parses the Snakefile in every job of a cluster."""
     code = "import sys, hessketch.config, hessketch.devices; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_checking_a_config_imports_no_checkers_of_formats_and_leaves_them_to_others():
+    lines = [
+        "import sys, hessketch.config_schema",
+        "assert 'jsonschema' in sys.modules and 'rfc3987_syntax' not in sys.modules",
+    ]
+    subprocess.run([sys.executable, "-c", "; ".join(lines)], check=True)
