@@ -1,4 +1,4 @@
-"""Runs a profile in calls of a few minutes, each going on where the last stopped, where a machine is lent for minutes.
+"""Runs a profile in calls of a few minutes, each going on where the last stopped.
 
 A call works piece by piece, a network with its trainings and spectra or a federated trainer with its rates and seeds,
 to leave whole pieces; then come the targets. When its time is up it kills what runs (jobs save their state every few
@@ -108,9 +108,13 @@ def unlock() -> None:
     if not UNDER_WAY.exists():
         return
     group = int(UNDER_WAY.read_text() or 0)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, 0)
-        raise InputError(f"jobs of an earlier call run yet, process group {group}: wait, or say kill -9 -- -{group}")
+    # After a restart of the machine the number may be another user's group.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if group:
+            os.killpg(group, 0)
+            raise InputError(
+                f"jobs of an earlier call run yet, process group {group}: wait, or say kill -9 -- -{group}"
+            )
     shutil.rmtree(LOCKS, ignore_errors=True)  # as snakemake --unlock does, without its seconds
     UNDER_WAY.unlink()
 

@@ -1,6 +1,7 @@
 """The pipeline on a real SLURM of one node: the same tables as here, jobs that outrun their time, jobs that fail."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -25,6 +26,7 @@ PROFILE = {
 }
 RUNS = "results/tiny/runs/digits/noise0/n3/vgg11-batch-w0.015625/cross_entropy/sgd"
 TARGET = "results/tiny/full_spectrum/outliers.parquet"
+FAILING = "results/tiny/spectra/digits/noise0/n3/vgg11-batch-w0.015625/cross_entropy/sgd/seed0/test/record.json"
 # How the tables of two runs may differ: in what a run costs.
 MEASURED = ["seconds", "wall_seconds", "peak_memory_mib"]
 
@@ -64,6 +66,12 @@ def stopped_training(project, rate):
     return None
 
 
+def asked_for(job, environment):
+    """What SLURM knows of a job, by name."""
+    said = subprocess.run(["scontrol", "show", "job", job], env=environment, capture_output=True, text=True, check=True)
+    return dict(word.partition("=")[::2] for word in said.stdout.split())
+
+
 @pytest.fixture(scope="module")
 def slurm():
     """The environment in which snakemake finds a cluster."""
@@ -82,10 +90,13 @@ def slurm():
 
 @pytest.fixture(scope="module")
 def submitted(slurm, tmp_path_factory):
-    """A project whose jobs SLURM has run, one of them beyond its time, and what Snakemake said."""
+    """A project whose jobs SLURM has run, a training beyond its time and a spectrum that fails; what Snakemake said."""
     project = ClusterProject(tmp_path_factory.mktemp("submitted"))
     project.configure(**PROFILE)
-    process = project.submit(slurm, TARGET)
+    script = project.folder / "workflow/scripts/spectrum.py"
+    fault = '    if arguments.split == "test":\n        raise ValueError("nothing to see on this node")\n'
+    script.write_text(script.read_text().replace("    from hessketch.", fault + "    from hessketch.", 1))
+    process = project.submit(slurm, TARGET, FAILING, "--retries", "1")
     try:
         job = wait_for(lambda: stopped_training(project, RATE), process)
         # SLURM's own limit, brought forward: no limit is shorter than a minute.
@@ -93,7 +104,8 @@ def submitted(slurm, tmp_path_factory):
         output, _ = process.communicate(timeout=600)
     finally:
         end(process)
-    assert process.returncode == 0, output[-6000:]
+    assert (project.folder / TARGET).exists(), output[-6000:]
+    assert process.returncode == 1
     return project, output
 
 
@@ -109,7 +121,7 @@ def local(tmp_path_factory):
 
 def test_jobs_that_slurm_runs_end_in_the_tables_of_a_run_without_it(submitted, local):
     project, said = submitted
-    assert said.count("has been submitted with SLURM jobid") == 3  # a training, again, and a spectrum
+    assert said.count("has been submitted with SLURM jobid") == 5  # each once, training and failing spectrum again
     tables = sorted((local.folder / "results/tiny/full_spectrum").glob("*.parquet"))
     assert len(tables) > 5
     for table in tables:
@@ -128,13 +140,14 @@ def test_a_job_that_outruns_its_time_limit_is_tried_again_and_resumes_to_the_sam
     assert here and all((there[name] == here[name]).all() for name in here)
 
 
-def test_the_log_of_a_job_that_fails_on_its_node_is_shown(submitted, slurm):
-    project, _ = submitted
-    script = project.folder / "workflow/scripts/spectrum.py"
-    line = '    raise ValueError("nothing to see on this node")\n'
-    script.write_text(script.read_text().replace("    from hessketch.", line + "    from hessketch.", 1))
-    process = project.submit(slurm, "spectra", "--retries", "0")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode != 0
-    assert "SLURM status is: 'FAILED'" in output
-    assert "ValueError: nothing to see on this node" in output
+def test_a_job_that_is_tried_again_asks_for_twice_the_time_and_memory(submitted, slurm):
+    _, said = submitted
+    first, second = (asked_for(job, slurm) for job in re.findall(r"train .*SLURM jobid (\d+)", said))
+    assert second["TimeLimit"] == "02:00:00" and first["MinMemoryNode"] == "8000M"
+    assert second["MinMemoryNode"] == "16000M"
+
+
+def test_the_log_of_a_job_that_fails_on_its_node_is_shown(submitted):
+    _, said = submitted
+    assert "SLURM status is: 'FAILED'" in said
+    assert "ValueError: nothing to see on this node" in said

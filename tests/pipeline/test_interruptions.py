@@ -24,6 +24,7 @@ from every_stage import DATA, FIGURE, PROFILE, STUDIES
 from hessketch.damage import structural_damage
 from hessketch.job_locks import commands_to_end
 from hessketch.records import read_record, read_table, read_tensors
+from hessketch.verification import verify
 
 COSTS = {"seconds", "wall_seconds", "peak_memory_mib", "times_faster"}
 TARGETS = [*(f"{study}_tables" for study in STUDIES), f"{FIGURE}/training.png"]
@@ -183,6 +184,7 @@ def test_killed_with_snakemake_and_alone_at_every_stage_the_results_are_the_same
     assert project.leftovers() == []
     for folder in ("results", "resources"):
         require_equal(project.folder / folder, undisturbed.folder / folder)
+    assert not verify([project.folder / "results/tiny"]).problems
     runs = project.folder / "results/tiny/runs"
     assert read_record(runs / f"{CELL}/lr0.05/seed0/record.json")["resumed_from_epoch"] > 0
     assert read_record(runs / f"{FEDERATED}/lr0.03/seed0/record.json")["resumed_from_round"] > 0

@@ -10,7 +10,7 @@ import tarfile
 import time
 
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, WARM
 
 from hessketch.errors import InputError
 from hessketch.records import read_record, read_table
@@ -42,7 +42,8 @@ def calls(tmp_path, monkeypatch):
 
 def start(project, *arguments):
     command = [sys.executable, "workflow/run_in_calls.py", "--minutes", "8", "--configfile", "config/tiny.yaml"]
-    environment = {**os.environ, "HESSKETCH_SAVE_EVERY": "0"}
+    paths = os.pathsep.join([str(WARM), str(project.folder / "src")])
+    environment = {**os.environ, "PYTHONPATH": paths, "HESSKETCH_SAVE_EVERY": "0"}
     return subprocess.Popen(
         [*command, "--cores", "2", "--export", "packed", *arguments],
         cwd=project.folder,

@@ -1,4 +1,5 @@
 # What every rule file uses: the checked config, the runs it asks for, paths, and how scripts are called.
+import functools
 import json
 import os
 import re
@@ -32,6 +33,7 @@ try:
     from hessketch.gpus import visible_gpus
     from hessketch.job_locks import commands_to_end
     from hessketch.landscape_configs import BASINS, HIERARCHY, OVER_PARAMETRIZED, exact_problems, is_of_hierarchy
+    from hessketch.planning import stages
     from hessketch.runs import Run, number_text
     from hessketch.trainers import Trainer
     from hessketch.trajectory_configs import (
@@ -40,28 +42,7 @@ try:
 except ImportError as error:
     raise WorkflowError(f"hessketch is not installed in this environment ({error}); run: make")
 
-# Rules that do the work, in their order, as the banner calls them; a pattern stands for the rules that a loop makes.
-STAGES = {
-    "prepare_data": "data sets",
-    "train": "trainings",
-    "federate": "federated trainings",
-    "select_learning_rate": "selections",
-    "spectrum": "spectra",
-    "checkpoint_spectra": "spectra of checkpoints",
-    "trajectories_*": "followed trainings",
-    "predictor_spectra": "spectra of predictors",
-    "federated_predictor_spectra": "spectra of predictors",
-    "sgd_dynamics_measures": "measurements along trainings",
-    "metric_study": "comparisons of metrics",
-    "eigenspaces_measures": "measurements of eigenspaces",
-    "federated_eigenspaces": "measurements of eigenspaces",
-    "exact_spectra": "exact spectra along trainings",
-    "basins_paths": "comparisons of solutions",
-    "class_means": "decompositions by class",
-    "*_tables": "tables",
-    "*_figure": "figures",
-    "*_notebook": "notebooks",
-}
+STAGES = dict(stages.STAGES)
 
 # What each study shows, put here by its rule file: title, figures ((folder, file name) to the plotting script's arguments),
 # tables.
@@ -156,7 +137,10 @@ def needs(mem_mb, minutes, gpus=1, shares_gpu=False):
 
 
 def code(*parts):
-    """Package files that a stage depends on; Snakemake compares them by content, so an edit reruns just those stages."""
+    """Package files that a stage depends on; Snakemake compares them by content, so an edit reruns just those stages.
+
+    Not among them is what says how a job runs and is recorded, never what comes out: leases, locks, digests.
+    """
     package = Path(workflow.basedir) / "src/hessketch"
     files = [package / "errors.py", package / "records.py", package / "cli.py", package / "progress.py"]
     for part in parts:
@@ -239,12 +223,12 @@ def start_or_explain():
     counts = {}
     for rule, stage in STAGES.items():
         counts[stage] = counts.get(stage, 0) + sum(fnmatchcase(job, rule) for job in jobs)
-    stages = ", ".join(counted(count, stage) for stage, count in counts.items() if count)
+    jobs = ", ".join(counted(count, stage) for stage, count in counts.items() if count)
     if ON_CLUSTER:
         device = "a GPU of the cluster for each job" if GPU_PER_JOB else "CPUs of the cluster"
     else:
         device = ", ".join(GPUS) or f"CPU, {counted(workflow.cores, 'cores')}"
-    print(f"\nhessketch, profile {config['profile']}: {stages}\ndevice: {device}; logs: {LOGS}/\n", file=sys.stderr)
+    print(f"\nhessketch, profile {config['profile']}: {jobs}\ndevice: {device}; logs: {LOGS}/\n", file=sys.stderr)
 
 
 def report_arguments():

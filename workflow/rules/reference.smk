@@ -55,10 +55,13 @@ rule record_reference:
         expand(f"{RESULTS}/{{study}}/recorded.json", study=SHOWN),
 
 
-try:
-    RECORDED = recorded_figures(REFERENCE)
-except InputError as error:
-    raise WorkflowError(f"{REFERENCE}: {error}")
+@functools.cache
+def recorded():
+    """The figures of each recorded profile and study, looked up when they are asked for."""
+    try:
+        return recorded_figures(REFERENCE)
+    except InputError as error:
+        raise WorkflowError(f"{error}; a file of the repository comes back by: git checkout {REFERENCE}")
 
 
 rule reference_figure:
@@ -73,7 +76,7 @@ rule reference_figure:
     log:
         "logs/reference/{recorded}/{study}/{folder}/{figure}.log",
     params:
-        figure=lambda w: shlex.join(RECORDED[w.recorded, w.study][f"{w.folder}/{w.figure}"]),
+        figure=lambda w: shlex.join(recorded()[w.recorded, w.study][f"{w.folder}/{w.figure}"]),
         tables=f"{REFERENCE}/{{recorded}}/{{study}}",
     wildcard_constraints:
         recorded="[^/]+",
@@ -90,9 +93,9 @@ rule reference_figure:
 rule reference_figures:
     localrule: True
     input:
-        [
-            f"figures/reference/{recorded}/{study}/{figure}.{format}"
-            for (recorded, study), figures in RECORDED.items()
+        lambda w: [
+            f"figures/reference/{profile}/{study}/{figure}.{format}"
+            for (profile, study), figures in recorded().items()
             for figure in figures
             for format in ("pdf", "png")
         ],

@@ -108,7 +108,8 @@ def _notes(found: Verification) -> list[str]:
 def mending(problems: list[Finding]) -> str:
     """The command that makes anew what is not as recorded; empty where Snakemake did not make it."""
     # Files of one folder are made by one job.
-    files = list({path.parent: shown(path) for path in map(_made_anew, reversed(problems))}.values())[::-1]
+    recorded = [problem for problem in reversed(problems) if problem.record is not None]
+    files = list({path.parent: shown(path) for path in map(_made_anew, recorded)}.values())[::-1]
     if not files or not Path("Snakefile").is_file() or any(Path(file).is_absolute() for file in files):
         return ""
     profiles = {Path(file).parts[1] for file in files if Path(file).parts[0] == "results" and len(Path(file).parts) > 2}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hessketch.errors import InputError
 
-# As workflow/rules/common.smk names them; a pattern stands for the rules that a loop makes.
+# Rules that do the work, in their order, as banner and plan call them; a pattern stands for a loop's rules.
 STAGES = {
     "prepare_data": "data sets",
     "train": "trainings",

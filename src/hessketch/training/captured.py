@@ -13,6 +13,7 @@ from hessketch.curvature.halving import BatchLimit, release_memory
 from hessketch.curvature.losses import Loss
 from hessketch.data.examples import Examples
 from hessketch.progress import note
+from hessketch.training.memory_format import of_known_modules
 from hessketch.training.steps import PlainStep
 
 _WARM_UPS = 3  # torch's documentation: libraries choose algorithms and allocate workspaces before the capture
@@ -149,8 +150,12 @@ def step_of(
     examples: Examples,
     precision: str = "float32",
 ) -> PlainStep:
-    """The step for the device of the examples: captured on a GPU, else plain."""
+    """The step for the device of the examples: captured on a GPU, else plain.
+
+    A graph repeats kernels, not Python: what a user's network decides in Python at each step (hooks, stochastic depth)
+    would be as in the first one. So only networks of the package and of torch's own modules are captured.
+    """
     device = examples.inputs.device
-    if device.type != "cuda":
+    if device.type != "cuda" or not of_known_modules(model):
         return PlainStep(model, loss, optimizer, examples, precision)
     return CapturedStep(model, loss, optimizer, examples, precision, CudaGraphs(device))

@@ -6,8 +6,15 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-# Others' code may view an activation in a shape that only one order of strides allows.
 _KNOWN = ("torch.nn.", "hessketch.networks.")
+
+
+def of_known_modules(model: nn.Module) -> bool:
+    """Whether all modules are torch's or the package's own.
+
+    Others' code may view an activation in a shape that only one order of strides allows.
+    """
+    return all(type(module).__module__.startswith(_KNOWN) for module in model.modules())
 
 
 def channels_last_pays(model: nn.Module, precision: str = "float32") -> bool:
@@ -24,7 +31,7 @@ def channels_last_pays(model: nn.Module, precision: str = "float32") -> bool:
         (precision == "bfloat16" or not on_gpu)
         and any(isinstance(module, nn.Conv2d) for module in modules)
         and not any(isinstance(module, nn.GroupNorm) for module in modules)
-        and all(type(module).__module__.startswith(_KNOWN) for module in modules)
+        and of_known_modules(model)
     )
 
 

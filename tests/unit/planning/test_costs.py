@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from small_throughput import write_throughput
 
 from hessketch.__main__ import main
@@ -26,7 +25,7 @@ from hessketch.planning.costs import computing_jobs, costs_of, wall_time
 from hessketch.planning.jobs import Job, Plan
 from hessketch.planning.report import counted
 from hessketch.planning.sizes import NetworkSize, Scale
-from hessketch.planning.stages import STAGES, by_stage, counted_by_snakemake, stage_of
+from hessketch.planning.stages import by_stage, counted_by_snakemake, stage_of
 from hessketch.planning.throughput import find_device
 from hessketch.training import sgd, trajectory
 
@@ -54,12 +53,6 @@ def test_every_stage_has_the_jobs_that_snakemake_counts(demo, there):
     drawn = {"tables", "figures", "notebooks"}
     assert planned == {stage: count for stage, count in by_stage(there).items() if stage not in drawn}
     assert sum(by_stage(there).values()) == sum(there.values()) - there["config"]
-
-
-def test_the_stages_are_those_of_the_workflow():
-    text = (ROOT / "workflow/rules/common.smk").read_text()
-    block = re.search(r"^STAGES = (\{.*?^\})", text, re.MULTILINE | re.DOTALL)[1]
-    assert yaml.safe_load(block) == STAGES
 
 
 def test_a_plan_that_lists_other_jobs_than_the_workflow_is_refused(demo, device, there):
