@@ -43,6 +43,7 @@ SAVE_EVERY = "15"  # seconds between the saved states of a job: what a call may 
 METADATA = Path(".snakemake/metadata")  # digests of what each result was made from: a copied tree is no change
 LOCKS = Path(".snakemake/locks")
 UNDER_WAY = Path(".snakemake/run_in_calls")  # holds the process group of the present call's Snakemake
+_DYING = 10  # seconds in which what was killed ends
 
 
 def pieces_of(config: Mapping[str, Any]) -> list[list[str]]:
@@ -108,15 +109,24 @@ def unlock() -> None:
     if not UNDER_WAY.exists():
         return
     group = int(UNDER_WAY.read_text() or 0)
-    # After a restart of the machine the number may be another user's group.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if group:
-            os.killpg(group, 0)
+    deadline = time.monotonic() + _DYING
+    while group and _runs(group):
+        if time.monotonic() > deadline:
             raise InputError(
                 f"jobs of an earlier call run yet, process group {group}: wait, or say kill -9 -- -{group}"
             )
+        time.sleep(0.1)
     shutil.rmtree(LOCKS, ignore_errors=True)  # as snakemake --unlock does, without its seconds
     UNDER_WAY.unlink()
+
+
+def _runs(group: int) -> bool:
+    """Whether a process group has processes; one of another user has the number since the machine was restarted."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def pack(profile: str, folder: Path) -> Path:

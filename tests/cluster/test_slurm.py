@@ -142,7 +142,8 @@ def test_a_job_that_outruns_its_time_limit_is_tried_again_and_resumes_to_the_sam
 
 def test_a_job_that_is_tried_again_asks_for_twice_the_time_and_memory(submitted, slurm):
     _, said = submitted
-    first, second = (asked_for(job, slurm) for job in re.findall(r"train .*SLURM jobid (\d+)", said))
+    asked = [asked_for(job, slurm) for job in re.findall(r"SLURM jobid (\d+)", said)]
+    first, second = (job for job in asked if job["Comment"].startswith("rule_train"))
     assert second["TimeLimit"] == "02:00:00" and first["MinMemoryNode"] == "8000M"
     assert second["MinMemoryNode"] == "16000M"
 

@@ -174,5 +174,7 @@ def test_a_damaged_result_is_named_with_what_to_delete(finished):
     path.write_bytes(whole)
     assert failed.returncode != 0
     assert f"spectra/{CELL}/test/density.parquet: cannot be read, it is damaged" in failed.stdout
-    assert re.search(r"delete it \(rm \S+/density.parquet\) and run the same command again", failed.stdout)
+    assert re.search(
+        r"to make anew what is damaged: rm \S+/density.parquet && snakemake \S+/density.parquet", failed.stdout
+    )
     assert project.snakemake().returncode == 0

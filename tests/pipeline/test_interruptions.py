@@ -124,15 +124,15 @@ def wait_for(condition, what: str) -> None:
         time.sleep(0.05)
 
 
-def until_all_wait(project: FaultyProject) -> subprocess.Popen | None:
-    """Starts Snakemake; once all jobs that it can start wait amid their work, its process; None when it is through."""
+def until_all_wait(project: FaultyProject, planned: set[str]) -> subprocess.Popen | None:
+    """Starts Snakemake; its process once those of the planned jobs that it can start wait, None when it is through."""
     process, before = project.begin(f"{COMMAND} --retries 1 --cores 16"), project.waiting()
     seen, since = project.attempts(), time.monotonic()
     while process.poll() is None:
         time.sleep(0.05)
         if project.attempts() != seen:
             seen, since = project.attempts(), time.monotonic()
-        begun_once = {job for job, count in seen.items() if count == 1}
+        begun_once = {job for job in planned if seen.get(job) == 1}
         if before < project.waiting() >= begun_once and time.monotonic() - since > 2:
             return process
     assert process.returncode == 0, project.said.read_text()[-6000:]
@@ -176,7 +176,7 @@ def test_killed_with_snakemake_and_alone_at_every_stage_the_results_are_the_same
     plan[second] = plan[second][1:]  # data are prepared one after the other: to wait for both takes another start
     project.plan(plan)
     kills = 0
-    while process := until_all_wait(project):
+    while process := until_all_wait(project, plan.keys() - {second}):
         kills += 1
         (kill_all if kills > 1 else kill_snakemake_alone)(project, process)
     assert kills >= 5 and project.waiting() == writes.keys() - {second}
