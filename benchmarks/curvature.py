@@ -8,7 +8,6 @@ Libraries that are not installed are left out: pip install -r benchmarks/require
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +18,7 @@ from benchmarks.figures import density_errors, product_costs
 from benchmarks.machine import record, slug
 from benchmarks.peers import missing_lines
 from benchmarks.problems import timed
+from benchmarks.program import run_program
 from benchmarks.store import store
 from benchmarks.tables import report
 from benchmarks.timing import best_clock
@@ -58,21 +58,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: list[str] | None = None) -> None:
-    arguments = parser().parse_args(words)
-    if arguments.quick:
-        vars(arguments).update(_QUICK)
-    arguments.examples = arguments.examples or arguments.batch
-    progress = Progress("benchmark")
-    try:
-        run(arguments, progress)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    finally:
-        progress.close()
+    run_program(parser(), run, _QUICK, words)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> None:
     """Measures the chosen parts, writes what was found, and prints the summary."""
+    arguments.examples = arguments.examples or arguments.batch
     if arguments.examples % arguments.batch:
         raise InputError(
             f"{arguments.examples} examples are no multiple of a batch of {arguments.batch}: some libraries weigh "

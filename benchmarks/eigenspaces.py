@@ -9,7 +9,6 @@ pip install -r benchmarks/requirements.txt
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -21,9 +20,9 @@ from benchmarks.eigenspaces_problems import Network, Solved, matrix, network, so
 from benchmarks.eigenspaces_tables import MATRICES, NETWORK, report
 from benchmarks.machine import record, slug
 from benchmarks.peers import version
+from benchmarks.program import run_program
 from benchmarks.store import store
 from hessketch.cli import whole_number
-from hessketch.errors import InputError
 from hessketch.progress import Progress
 
 PARTS = ("matrices", "network", "large", "ladder")
@@ -52,16 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: list[str] | None = None) -> None:
-    arguments = parser().parse_args(words)
-    if arguments.quick:
-        vars(arguments).update(_QUICK)
-    progress = Progress("benchmark")
-    try:
-        run(arguments, progress)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    finally:
-        progress.close()
+    run_program(parser(), run, _QUICK, words)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> None:

@@ -17,12 +17,12 @@ import torch
 from benchmarks import flower_round, round_costs, sketch_costs
 from benchmarks.client_rounds import NETWORKS, Task
 from benchmarks.machine import record, slug
+from benchmarks.program import run_program
 from benchmarks.store import store
 from benchmarks.tables import markdown
 from benchmarks.timing import best_clock
 from hessketch.cli import whole_number
 from hessketch.devices import prepare_device
-from hessketch.errors import InputError
 from hessketch.progress import Progress
 
 PARTS = ("sketch", "rounds")
@@ -54,16 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: list[str] | None = None) -> None:
-    arguments = parser().parse_args(words)
-    if arguments.quick:
-        vars(arguments).update(_QUICK)
-    progress = Progress("benchmark")
-    try:
-        run(arguments, progress)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    finally:
-        progress.close()
+    run_program(parser(), run, _QUICK, words)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> None:

@@ -6,7 +6,6 @@ measurements.csv (the long table), summary.md (what is printed) and record.json;
 
 import argparse
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,13 @@ import pandas as pd
 import torch
 
 from benchmarks.machine import record, slug
+from benchmarks.program import run_program
 from benchmarks.store import store
 from benchmarks.tables import markdown
 from benchmarks.timing import Times, best_clock, in_turns, ratio
 from benchmarks.training_loops import OurTraining, PlainLoop, Task, Way
 from hessketch.cli import whole_number
 from hessketch.devices import prepare_device
-from hessketch.errors import InputError
 from hessketch.progress import Progress
 
 COLUMNS = ("part", "problem", "method", "quantity", "value")
@@ -63,16 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: list[str] | None = None) -> None:
-    arguments = parser().parse_args(words)
-    if arguments.quick:
-        vars(arguments).update(_QUICK)
-    progress = Progress("benchmark")
-    try:
-        run(arguments, progress)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    finally:
-        progress.close()
+    run_program(parser(), run, _QUICK, words)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> None:
