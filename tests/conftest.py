@@ -1,4 +1,4 @@
-"""What all tests share: threads of torch and the limits of hypothesis."""
+"""What all tests share: threads of torch, one start of the global generator, the limits of hypothesis."""
 
 import gc
 
@@ -19,6 +19,12 @@ settings.load_profile("hessketch")
 def _own_ledger():
     """What other tests read is no input of this one's results."""
     ledger.begin()
+
+
+@pytest.fixture(autouse=True)
+def _same_draws():
+    """Weights that torch's own layers draw are the same whichever test ran before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")
