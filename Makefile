@@ -1,4 +1,4 @@
-# make            installs into .venv and runs the demo profile: data, training, spectra, figures, tables, report
+# make            installs into .venv and runs the demo profile: data, training, spectra, figures, tables, claims, report
 # make test       the tests, in the same environment
 # make PROFILE=fashion_mnist_cpu   another profile
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -11,18 +11,19 @@ CORES ?= all
 #   make PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_OPTIONS ?=
 
-.PHONY: all run report archive test check lock clean
+.PHONY: all run report archive test check lock clean docs
 all: run report
 	@echo
 	@echo "figures: figures/$(PROFILE)/"
 	@echo "tables:  results/$(PROFILE)/, a folder a study"
-	@echo "report:  results/$(PROFILE)/report.html"
+	@echo "report:  results/$(PROFILE)/report.html; Snakemake's own: results/$(PROFILE)/workflow.html"
 
 run: $(VENV)/.installed
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
 
+# Snakemake's own report: times of jobs, the graph of rules, captions. `run` has made report.html already.
 report: run
-	$(BIN)/snakemake --configfile $(CONFIG) --report results/$(PROFILE)/report.html
+	$(BIN)/snakemake --configfile $(CONFIG) --report results/$(PROFILE)/workflow.html
 
 # What an appendix needs, from results that are there: config, tables, records, figures, report, versions. With all
 # weights: make archive WEIGHTS=--weights
@@ -32,8 +33,24 @@ archive: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
+# The tests, and which share of the package's lines they ran, in their own processes (jobs of the pipeline's are not
+# counted); the least covered files first.
+coverage: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov=hessketch --cov-report=
+	@$(BIN)/coverage report --sort=cover --skip-covered --precision=1 > .coverage.txt
+	@head -22 .coverage.txt; tail -3 .coverage.txt
+
+# Style, types and the workflow's rules; half a minute on one core.
 check: $(VENV)/.installed
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/python workflow/lint.py
+	$(BIN)/mypy
+
+# The parts of README.md and docs/ that are made: configuration, rule graph, claims in short.
+docs: $(VENV)/.installed
+	$(BIN)/python workflow/scripts/write_documents.py
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

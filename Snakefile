@@ -60,7 +60,14 @@ if HIERARCHY in config:
     include: "workflow/rules/outlier_hierarchy.smk"
 
 
+for file in extensions_of(config, ".smk"):
+
+    include: os.path.abspath(file)
+
+
 include: "workflow/rules/studies.smk"
+include: "workflow/rules/claims.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/reference.smk"
 
 
@@ -68,6 +75,8 @@ rule all:
     default_target: True
     input:
         [getattr(rules, study).input for study in SHOWN],
+        rules.claims_tables.output,
+        rules.report.output,
 
 
 onstart:
@@ -77,9 +86,13 @@ onstart:
 onsuccess:
     places = {"Figures": [FIGURES], "Tables and notebooks": [f"{RESULTS}/{study}" for study in SHOWN]}
     print("", *(f"{name}: {found}" for name, folders in places.items() if (found := existing(folders))), sep="\n")
-    print(f"Report:  snakemake {report_arguments()}")
+    if Path(f"{RESULTS}/report.html").is_file():
+        print(f"Report: {RESULTS}/report.html")
+    print(f"Snakemake's own report: snakemake {report_arguments()}")
 
 
 onerror:
-    print("\nA job failed: its log is shown above (one that ends without an error was killed: often for want of memory).")
+    print(
+        "\nA job failed: its log is shown above (one that ends without an error was killed: often for want of memory)."
+    )
     print("Mend the cause and run the same command again: it resumes.")

@@ -18,7 +18,7 @@ from benchmarks.figures import density_errors, product_costs
 from benchmarks.machine import record, slug
 from benchmarks.peers import missing_lines
 from benchmarks.problems import timed
-from benchmarks.program import run_program
+from benchmarks.program import command, run_program
 from benchmarks.store import store
 from benchmarks.tables import report
 from benchmarks.timing import best_clock
@@ -37,23 +37,15 @@ _QUICK = {"width": 0.125, "batch": 32, "examples": 32, "rounds": 3, "seeds": 1}
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.curvature",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command("curvature", __doc__, _QUICK, rounds=5, trial="minutes, with one small network")
     made.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of the products (default: cpu)")
-    made.add_argument("--threads", type=whole_number(1), default=1, help="CPU threads (default: 1)")
     made.add_argument("--batch", type=whole_number(1), default=128, help="images a batch (default: 128)")
     made.add_argument("--examples", type=whole_number(1), help="images, a multiple of the batch (default: one batch)")
     made.add_argument("--width", type=float, default=1.0, help="width of VGG11 and ResNet18 (default: 1)")
     made.add_argument("--networks", nargs="+", default=["vgg11", "resnet18"], help="default: vgg11 resnet18")
-    made.add_argument("--rounds", type=whole_number(1), default=5, help="times that each is timed (default: 5)")
     made.add_argument("--seeds", type=whole_number(1), default=3, help="start vectors of the spectra (default: 3)")
     made.add_argument("--memory", action="store_true", help="also the memory on a CPU, a process for each")
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
-    made.add_argument("--quick", action="store_true", help=f"a trial in minutes: {_QUICK}, one small network")
-    made.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="default: benchmarks/results")
     return made
 
 

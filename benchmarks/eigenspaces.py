@@ -9,7 +9,6 @@ pip install -r benchmarks/requirements.txt
 """
 
 import argparse
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -20,7 +19,7 @@ from benchmarks.eigenspaces_problems import Network, Solved, matrix, network, so
 from benchmarks.eigenspaces_tables import MATRICES, NETWORK, report
 from benchmarks.machine import record, slug
 from benchmarks.peers import version
-from benchmarks.program import run_program
+from benchmarks.program import command, run_program
 from benchmarks.store import store
 from hessketch.cli import whole_number
 from hessketch.progress import Progress
@@ -31,22 +30,14 @@ _QUICK = {"dimension": 400, "pairs": 20, "width": 0.4, "large_width": 1.0, "larg
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.eigenspaces",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.add_argument("--threads", type=whole_number(1), default=1, help="CPU threads (default: 1)")
+    made = command("eigenspaces", __doc__, _QUICK, rounds=3, trial="a minute")
     made.add_argument("--dimension", type=whole_number(100), default=3000, help="of the matrices (default: 3000)")
     made.add_argument("--pairs", type=whole_number(4), help="(default: 200 of matrices, 355 of the network)")
     made.add_argument("--width", type=float, default=1.0, help="of the network, 7,030 parameters (default: 1)")
     made.add_argument("--large-width", type=float, default=16.0, help="of the large network (default: 16)")
     made.add_argument("--large-pairs", type=whole_number(4), default=200, help="(default: 200)")
-    made.add_argument("--rounds", type=whole_number(1), default=3, help="times that each is timed (default: 3)")
     made.add_argument("--seeds", type=whole_number(1), default=2, help="random vectors (default: 2)")
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
-    made.add_argument("--quick", action="store_true", help=f"a trial in a minute: {_QUICK}")
-    made.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="default: benchmarks/results")
     return made
 
 

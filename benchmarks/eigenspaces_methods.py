@@ -11,7 +11,8 @@ from torch import Tensor
 from benchmarks.peers import version
 from hessketch.linalg.basis import Basis
 from hessketch.linalg.block_krylov import BlockRun, block_run
-from hessketch.linalg.krylov import KrylovRun, krylov_run
+from hessketch.linalg.krylov import krylov_run
+from hessketch.linalg.krylov_space import KrylovRun
 from hessketch.linalg.many_eigenpairs import BLOCK
 from hessketch.linalg.measurement_store import MeasurementStore
 from hessketch.linalg.sketch_settings import SketchSettings

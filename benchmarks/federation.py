@@ -9,7 +9,6 @@ installed: pip install -r benchmarks/requirements.txt, or into an environment of
 import argparse
 import os
 import sys
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -17,7 +16,7 @@ import torch
 from benchmarks import flower_round, round_costs, sketch_costs
 from benchmarks.client_rounds import NETWORKS, Task
 from benchmarks.machine import record, slug
-from benchmarks.program import run_program
+from benchmarks.program import command, run_program
 from benchmarks.store import store
 from benchmarks.tables import markdown
 from benchmarks.timing import best_clock
@@ -32,24 +31,16 @@ _RESNET18 = 11_173_962
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.federation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command("federation", __doc__, _QUICK, rounds=5, trial="a minute or two")
     made.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="(default: cpu)")
-    made.add_argument("--threads", type=whole_number(1), default=1, help="CPU threads, Flower's apart (default: 1)")
-    made.add_argument("--rounds", type=whole_number(1), default=5, help="times that each is timed (default: 5)")
     made.add_argument("--dimension", type=whole_number(1000), default=_RESNET18, help="numbers (default: ResNet18's)")
     made.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: all")
     made.add_argument("--clients", type=whole_number(2), default=Task.clients, help=f"(default: {Task.clients})")
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
-    made.add_argument("--quick", action="store_true", help=f"a trial in a minute or two: {_QUICK}")
     made.add_argument("--flower-python", default=sys.executable, help="interpreter that finds Flower (default: this)")
     made.add_argument(
         "--flower-workers", type=whole_number(1), default=os.cpu_count(), help="client processes (default: all CPUs)"
     )
-    made.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="default: benchmarks/results")
     return made
 
 

@@ -6,14 +6,13 @@ measurements.csv (the long table), summary.md (what is printed) and record.json;
 
 import argparse
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
 from benchmarks.machine import record, slug
-from benchmarks.program import run_program
+from benchmarks.program import command, run_program
 from benchmarks.store import store
 from benchmarks.tables import markdown
 from benchmarks.timing import Times, best_clock, in_turns, ratio
@@ -41,14 +40,8 @@ _QUICK = {"rounds": 2, "batches": 2, "widths": [1 / 16]}
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.training",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command("training", __doc__, _QUICK, rounds=5, trial="a minute or two")
     made.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="(default: cpu)")
-    made.add_argument("--threads", type=whole_number(1), default=1, help="CPU threads (default: 1)")
-    made.add_argument("--rounds", type=whole_number(1), default=5, help="epochs that are timed (default: 5)")
     made.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: all")
     made.add_argument("--widths", nargs="+", type=float, help="default: 1/16, 1/4 and 1; on a GPU 1")
     made.add_argument("--batch", type=whole_number(2), default=128, help="images in a batch (default: 128)")
@@ -56,8 +49,6 @@ def parser() -> argparse.ArgumentParser:
         "--batches", type=whole_number(1), help="batches in an epoch (default: 10, of width 1 on a CPU 2; on a GPU 200)"
     )
     made.add_argument("--workers", nargs="+", type=whole_number(0), default=[0, 2], help="loaders' (default: 0 2)")
-    made.add_argument("--quick", action="store_true", help=f"a trial in a minute or two: {_QUICK}")
-    made.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="default: benchmarks/results")
     return made
 
 

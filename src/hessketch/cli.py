@@ -7,16 +7,20 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hessketch import ledger
 from hessketch.errors import DiskFullError, InputError
+from hessketch.extensions import load_named
 from hessketch.job_locks import alone_at
 from hessketch.processes import in_group, is_first_process, processes_here
 from hessketch.progress import Progress, notes_said
 from hessketch.records import unwritable
 
-Settings = TypeVar("Settings")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 
 def add_settings(parser: argparse.ArgumentParser, settings: type, skip: tuple[str, ...] = ()) -> None:
@@ -217,7 +221,8 @@ def memory_from(arguments: argparse.Namespace, device: Any) -> int:
     if device.type == "cuda":
         share = 1 / arguments.jobs_per_gpu
     else:
-        share = min(1.0, (arguments.threads or os.cpu_count()) / os.cpu_count()) / processes_here()
+        cores = os.cpu_count() or 1
+        share = min(1.0, (arguments.threads or cores) / cores) / processes_here()
     return int(0.8 * share * free_memory(device))
 
 
@@ -264,6 +269,7 @@ def run_job(job: Callable[[Progress], None], name: str, log: str | None = None) 
     progress = Progress(name, log if is_first_process() else os.devnull)
     try:
         with alone_at(None if in_group() else log), notes_said(progress.say):
+            load_named()
             job(progress)
         status = 0
     except KeyboardInterrupt:

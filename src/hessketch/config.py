@@ -6,6 +6,7 @@ Imports neither torch nor pandas: the workflow reads it each time a rule is plan
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from hessketch.config_data import dataset_problems, has_batch_norm, network_problems
@@ -13,6 +14,8 @@ from hessketch.config_schema import as_list, as_mapping, fill_defaults, schema_p
 from hessketch.data.catalog import describe, local_files
 from hessketch.data.integrity import damaged_files
 from hessketch.eigenspace_config import EIGENSPACES, eigenspace_problems, eigenspace_runs_of
+from hessketch.errors import InputError
+from hessketch.extensions import load_extensions, registered
 from hessketch.federation_config import federated_runs_of, federation_problems
 from hessketch.landscape_configs import (
     BASINS,
@@ -44,6 +47,9 @@ def _spectrum_problems(spectrum: Mapping[str, Any]) -> Iterator[str]:
     steps, points = spectrum.get("lanczos_steps", LANCZOS_STEPS.get(method)), spectrum.get("grid_points", 1024)
     if type(steps) is int and type(points) is int and points < steps:
         yield f"spectrum.grid_points: {points} given; allowed: at least as many as the {steps} lanczos_steps"
+    own = [name for name in as_list(spectrum.get("operators")) if name in list(registered("operator"))]
+    if own and spectrum.get("processes", 1) != 1:
+        yield f"spectrum.processes: {spectrum['processes']} given; allowed with {', '.join(own)} of an extension: 1"
     most = spectrum.get("max_steps", steps)
     if type(steps) is int and type(most) is int and most < steps:
         yield f"spectrum.max_steps: {most} given; allowed: at least as many as the {steps} lanczos_steps"
@@ -76,12 +82,33 @@ def _repeated_runs(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iter
             return
 
 
+def extensions_of(config: Mapping[str, Any], suffix: str) -> list[str]:
+    """Files of a config's extensions: those that end in `.py`, or in `.smk`."""
+    return [file for file in as_list(config.get("extensions")) if isinstance(file, str) and file.endswith(suffix)]
+
+
+def _extension_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Runs the extensions that a config names; a line for each that cannot be."""
+    for file in extensions_of(config, ".py"):
+        try:
+            load_extensions([file])
+        except InputError as error:
+            yield f"extensions: {error}"
+    for file in extensions_of(config, ".smk"):
+        if not Path(file).is_file():
+            yield f"extensions: {file}: no such file; allowed: a path from the folder where this command is given"
+
+
 def config_problems(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
-    """Every problem of a config, one line each, in the order of the keys; empty when it is sound."""
+    """Every problem of a config, one line each, in the order of the keys; empty when it is sound.
+
+    Its extensions are run first: the names that they register may stand in it.
+    """
+    extensions = list(_extension_problems(config))
     filled = fill_defaults(config, schema)
     federation = federation_problems(as_mapping(filled.get("federation")))
-    lines = [*schema_problems(config, schema), *_structure_problems(config), *federation, *trajectory_problems(filled)]
-    lines += [*eigenspace_problems(filled), *landscape_problems(filled)]
+    lines = [*extensions, *schema_problems(config, schema), *_structure_problems(config), *federation]
+    lines += [*trajectory_problems(filled), *eigenspace_problems(filled), *landscape_problems(filled)]
     return list(dict.fromkeys(lines)) or list(_repeated_runs(config, schema))
 
 

@@ -42,12 +42,12 @@ def network_problems(where: str, networks: Iterable[Mapping[str, Any]], datasets
 
 def _needed_instead_of(name: str) -> str:
     """What a network of images needs and a data set does not hold; nothing for one of 32x32 and an unknown one."""
-    if name.startswith("clusters-"):
-        return f"images, {name} holds vectors"
     try:
         side = describe(name).prepared_side
     except InputError:  # `dataset_problems` names it
         return ""
+    if side is None:
+        return f"images, {name} holds vectors"
     return "" if side == SIDE else f"images of {SIDE}x{SIDE}, those of {name} are {side}x{side}"
 
 

@@ -4,7 +4,7 @@ Imports neither torch nor pandas.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from hessketch.config_data import has_batch_norm
 from hessketch.config_schema import as_list
@@ -77,6 +77,6 @@ def training_examples(name: str, per_class: Any) -> int | None:
     return per_class * dataset.classes if is_whole(per_class) and per_class >= 1 else None
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int]:
     """Whether a value is a whole number (true and false are none)."""
     return isinstance(value, int) and not isinstance(value, bool)

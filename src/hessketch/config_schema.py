@@ -7,7 +7,9 @@ from copy import deepcopy
 from typing import Any
 
 from hessketch.errors import nearest
+from hessketch.extensions import HINT, registered
 from hessketch.jsonschema_import import Draft202012Validator, ValidationError, validators
+from hessketch.trainers import named_methods
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
@@ -22,8 +24,25 @@ def as_list(value: Any) -> list[Any]:
 
 def schema_problems(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """What a config has against its schema, one line each, in the order of the keys."""
-    errors = sorted(_Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
+    validator = _Validator(_with_registered(schema))
+    errors = sorted(validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
     return [line for error in errors for line in _messages(error)]
+
+
+def _with_registered(part: Any) -> Any:
+    """A copy of a schema whose lists of names have those that extensions have registered too.
+
+    Which list is which the keyword `registered` says: a kind of `extensions.KINDS`.
+    """
+    if isinstance(part, list):
+        return [_with_registered(item) for item in part]
+    if not isinstance(part, Mapping):
+        return part
+    copy = {key: _with_registered(value) for key, value in part.items()}
+    if isinstance(part.get("registered"), str):
+        own = named_methods() if part["registered"] == "method" else registered(part["registered"])
+        copy["enum"] = list(dict.fromkeys([*part["enum"], *own]))
+    return copy
 
 
 def fill_defaults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,16 +75,17 @@ def _key(path) -> str:
     return text or "config"
 
 
-def _allowed(schema: Mapping[str, Any]) -> str:
+def allowed(schema: Mapping[str, Any]) -> str:
     """What a schema allows, in words."""
     if "anyOf" in schema:
-        return " or ".join(_allowed(option) for option in schema["anyOf"])
+        return " or ".join(allowed(option) for option in schema["anyOf"])
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if "const" in schema:
         return f"the word {schema['const']}" if isinstance(schema["const"], str) else str(schema["const"])
     kinds = {"integer": "a whole number", "number": "a number", "array": "a list", "object": "a mapping"}
-    words = [kinds.get(schema.get("type"), {"string": "text", "boolean": "true or false"}.get(schema.get("type"), ""))]
+    kinds |= {"string": "text", "boolean": "true or false"}
+    words = [kinds.get(schema.get("type", ""), "")]
     limits = {
         "minimum": "at least {}",
         "exclusiveMinimum": "above {}",
@@ -80,8 +100,8 @@ def _allowed(schema: Mapping[str, Any]) -> str:
 
 
 def _unknown_keys(error: ValidationError) -> Iterator[str]:
-    known = error.schema.get("properties", {})
-    for name in error.instance:
+    known = _schema_of(error).get("properties", {})
+    for name in as_mapping(error.instance):
         if name not in known:
             where = _key([*error.absolute_path, name])
             yield f"{where}: unknown key; allowed: {', '.join(known)}{nearest(name, known)}"
@@ -126,23 +146,29 @@ _TYPES = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole).redefi
 _Validator = validators.extend(Draft202012Validator, {"pattern": _pattern_problems}, type_checker=_TYPES)
 
 
+def _schema_of(error: ValidationError) -> Mapping[str, Any]:
+    """The part of the schema that was not met; `true` and `false`, which would do too, stand nowhere in ours."""
+    return as_mapping(error.schema)
+
+
 def _messages(error: ValidationError) -> Iterator[str]:
     """One jsonschema error as `key: what is wrong; what is allowed; nearest valid name`."""
-    where, value = _key(error.absolute_path), error.instance
+    where, value, schema = _key(error.absolute_path), error.instance, _schema_of(error)
     if error.validator == "additionalProperties":
         yield from _unknown_keys(error)
     elif error.validator == "required":
-        for name in error.validator_value:
-            if name not in value:
-                sub = error.schema["properties"][name]
-                yield f"{_key([*error.absolute_path, name])}: missing; allowed: {_allowed(sub)}"
+        for name in as_list(error.validator_value):
+            if name not in as_mapping(value):
+                sub = schema["properties"][name]
+                yield f"{_key([*error.absolute_path, name])}: missing; allowed: {allowed(sub)}"
     elif error.validator in ("minItems", "minProperties"):
-        yield f"{where}: empty; allowed: {_allowed(error.schema)}"
+        yield f"{where}: empty; allowed: {allowed(schema)}"
     elif error.validator == "uniqueItems":
         yield f"{where}: holds an entry twice; allowed: each entry once"
     elif error.validator in ("type", "anyOf"):
-        yield f"{where}: {_wrong_type(value, error.schema)}; allowed: {_allowed(error.schema)}"
+        yield f"{where}: {_wrong_type(value, schema)}; allowed: {allowed(schema)}"
     elif error.validator == "enum":
-        yield f"{where}: {value!r} is unknown; allowed: {_allowed(error.schema)}{nearest(value, error.schema['enum'])}"
+        words = allowed(schema) + (HINT if "registered" in schema else "")
+        yield f"{where}: {value!r} is unknown; allowed: {words}{nearest(value, schema['enum'])}"
     else:
-        yield f"{where}: {value!r} given; allowed: {_allowed(error.schema)}"
+        yield f"{where}: {value!r} given; allowed: {allowed(schema)}"

@@ -47,7 +47,8 @@ def prepare_device(name: str, jobs_per_gpu: int = 1):
     # "warn": some CUDA kernels (max pooling backward) have no deterministic twin and would stop the run. This does what
     # use_deterministic_algorithms(True, warn_only=True) does, but for importing torch's compiler: 1.2 s a job.
     torch.set_deterministic_debug_mode("warn")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a check for bugs that costs a pass over memory
+    # A check for bugs that costs a pass over memory; torch sets it by a property of the module.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     # Processes that torchrun started on one machine take a GPU each.

@@ -84,7 +84,8 @@ def _sketch_problems(where: str, section: Mapping[str, Any]) -> Iterator[str]:
     pairs, measurements = section.get("pairs"), section.get("measurements")
     if not (is_whole(pairs) and is_whole(measurements) and measurements > 0):
         return
-    least = least_measurements(pairs, section.get("sketch_method"))
+    method = section.get("sketch_method", "")
+    least = least_measurements(pairs, method)
     if measurements < least:
         yield (
             f"{where}.pairs: {pairs} given with {measurements} measurements; sketch_method "
@@ -129,15 +130,14 @@ def _of_class(name: str, split: str, given: Any) -> int | None:
 
 def eigenpair_problems(config: Mapping[str, Any]) -> list[str]:
     """More eigenpairs or measurements than a network of a filled config has parameters. Imports torch."""
-    section = config.get(EIGENSPACES)
-    lines = []
-    for dataset, settings in section["datasets"].items() if section else ():
+    section, federation = as_mapping(config.get(EIGENSPACES)), as_mapping(config.get("federation"))
+    lines: list[str] = []
+    for dataset, settings in section.get("datasets", {}).items():
         for network in settings["networks"]:
             p = count_parameters(dataset, network, section["loss"])
             name = f"{network['name']} of width {network['width']:g} on {dataset}"
             lines += _beyond_parameters(with_dataset(section, dataset), name, p)
-    federation = config.get("federation")
-    if section and section["trainers"]:
+    if section.get("trainers"):
         for dataset, network, loss in product(federation["datasets"], federation["networks"], federation["losses"]):
             p = count_parameters(dataset, network, loss)
             name = f"{network['name']} of width {network['width']:g} on {dataset} (federation)"

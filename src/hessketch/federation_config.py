@@ -6,7 +6,7 @@ Imports neither torch nor pandas, but for `reduction_problems`, which builds net
 import math
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from hessketch.data.catalog import describe
 from hessketch.errors import InputError, nearest
 from hessketch.federated.partition import KINDS, partition, partition_seed
 from hessketch.runs import Run
-from hessketch.trainers import NAMED, Trainer
+from hessketch.trainers import Trainer, is_reduced, named_methods
 
 # Keys that say what is run and kept; every other key of the section is a setting of the simulation.
 SWEEP = (
@@ -26,16 +26,14 @@ SWEEP = (
 
 
 def trainers_of(federation: Mapping[str, Any]) -> list[Trainer]:
-    """Every trainer of a section: uncompressed once, other methods with each reduction; unsound entries left out."""
+    """Every trainer of a section: methods that have a reduction with each, others once; unsound entries left out."""
     reductions = [r for r in as_list(federation.get("reductions")) if _is_number(r) and r >= 1]
     trainers = []
     for method in as_list(federation.get("methods")):
-        if method == "uncompressed":
-            trainers.append(Trainer.parse(method))
-        elif method in NAMED:
-            trainers += [
-                Trainer(method.removesuffix("_ef"), method.endswith("_ef"), reduction) for reduction in reductions
-            ]
+        if method not in named_methods():
+            continue
+        name, error_feedback = method.removesuffix("_ef"), method.endswith("_ef")
+        trainers += [Trainer(name, error_feedback, size) for size in (reductions if is_reduced(name) else [None])]
     return trainers
 
 
@@ -229,9 +227,9 @@ def count_parameters(dataset: str, network: Mapping[str, Any], loss: str) -> int
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -95,11 +95,14 @@ def release_gpus() -> None:
     """Gives the lease back: for a process that finds it cannot use a GPU."""
     for lock in _held:
         lock.release()
-    if _before and _before[0] is None:
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-    elif _before:
-        os.environ["CUDA_VISIBLE_DEVICES"] = _before[0]
-    _held.clear(), _leased.clear(), _before.clear()
+    for before in _before:
+        if before is None:
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+    _held.clear()
+    _leased.clear()
+    _before.clear()
 
 
 def _lock_folder() -> Path:

@@ -10,7 +10,7 @@ _FORMATS = "rfc3987_syntax"
 
 _left_out = _FORMATS not in sys.modules
 if _left_out:
-    sys.modules[_FORMATS] = None  # jsonschema takes it for not installed
+    sys.modules[_FORMATS] = None  # type: ignore[assignment]  # jsonschema takes it for not installed
 try:
     from jsonschema import Draft202012Validator, validators
     from jsonschema.exceptions import ValidationError

@@ -123,9 +123,9 @@ def _hierarchy_problems(config: Mapping[str, Any], section: Mapping[str, Any]) -
 
 def exact_problems(config: Mapping[str, Any]) -> list[str]:
     """Networks of a filled config that are too large to be decomposed whole, or too small. Imports torch."""
-    section = config.get(OVER_PARAMETRIZED)
+    section = as_mapping(config.get(OVER_PARAMETRIZED))
     lines = []
-    for dataset, settings in section["datasets"].items() if section else ():
+    for dataset, settings in section.get("datasets", {}).items():
         for network in settings["networks"]:
             p, most = count_parameters(dataset, network, section["loss"]), section["max_parameters"]
             name = f"{network['name']} of width {network['width']:g} on {dataset}"

@@ -27,7 +27,7 @@ def content_digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def with_provenance(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def with_provenance(record: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     """The record as it is stored at a path: with its `provenance`, but for records of unfinished work."""
     folder = ledger.published(path.parent)
     if folder is None or not isinstance(record, Mapping):

@@ -42,7 +42,8 @@ class _Said(logging.Handler):
 
     def __init__(self, say: Callable[[str], None]):
         super().__init__()
-        self._say, self._texts = say, set()
+        self._say = say
+        self._texts: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
@@ -76,15 +77,17 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line that stays: in the log, with the time of day, or without a log on stderr."""
-        if self._log is not None and self._logged(text):
+        if self._logged(text):
             self._show(text)
         else:
             self._clear()
             print(f"{self.job}: {text}", file=sys.stderr)
 
     def _logged(self, text: str) -> bool:
-        """Whether the log took a line; one on a full disk is given up, and what would stand there is said on stderr."""
+        """Whether there is a log and it took the line; on a full disk it is given up for stderr."""
         log, self._log = self._log, None
+        if log is None:
+            return False
         try:
             log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         except OSError:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hessketch import ledger
+from hessketch.extensions import extension_digests
 from hessketch.progress import notes
 
 _PACKAGES = ("hessketch", "torch", "numpy", "scipy", "pandas", "safetensors")
@@ -48,9 +49,14 @@ def _sources() -> dict[str, bytes]:
     return {path.relative_to(_PACKAGE).as_posix(): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.py"))}
 
 
-@functools.cache
 def code_digest() -> str:
-    """Digest of this package's source files: what other code began is not continued."""
+    """Digest of this package's source files, and of extensions: what other code began is not continued."""
+    digests = [_package_digest(), *extension_digests().values()]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+@functools.cache
+def _package_digest() -> str:
     digest = hashlib.sha256()
     for name, content in _sources().items():
         digest.update(name.encode() + b"\0" + content)
@@ -111,11 +117,13 @@ def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str | None]:
 
 
 def made_by() -> dict[str, Any]:
-    """When, by which command, script and code this process makes a result."""
+    """When, by which command, script, extensions and code this process makes a result."""
+    extensions = {ledger.told_from(path, "."): digest for path, digest in extension_digests().items()}
     return {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(),
         "script": _script(),
+        **({"extensions": extensions} if extensions else {}),
         **source_version(),
         "python": platform.python_version(),
         "code": {"package": code_digest(), "files": imported_files()},

@@ -31,12 +31,12 @@ class Record:
     def changed_code(self, now: Mapping[str, str]) -> list[str]:
         """Source files that it depends on and that are not as they were; `now` as `provenance.code_files`.
 
-        Its script is among them where that is there to be compared.
+        Its script and extensions are among them where they are there to be compared.
         """
         made = self.provenance
         files = made.get("code", {}).get("files", {})
         changed = [name for name, digest in files.items() if now.get(name) != digest]
-        for told, digest in made.get("script", {}).items():
+        for told, digest in {**made.get("script", {}), **made.get("extensions", {})}.items():
             script = ledger.found_at(told, self.path, made.get("place"))
             if script is not None and script.is_file() and ledger.digest_of(str(script)) != digest:
                 changed.append(told)

@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ def require_file_place(path: str | Path) -> Path:
     return path
 
 
-def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary path in the same folder, then renames it to `path`.
 
     Raises InputError where `path` is a folder, DiskFullError where there is no room for it.
@@ -64,7 +64,7 @@ def _naming_a_full_disk(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # safetensors has an error class of its own, with the system's words in its text
         told = (why for number, why in _NO_ROOM.items() if os.strerror(number) in str(error))
-        reason = _NO_ROOM.get(getattr(error, "errno", None)) or next(told, None)
+        reason = _NO_ROOM.get(getattr(error, "errno", 0)) or next(told, None)
         if reason is None:
             raise
         raise DiskFullError(
@@ -73,7 +73,7 @@ def _naming_a_full_disk(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _write_and_rename(path: Path, write: Callable[[Path], None]) -> None:
+def _write_and_rename(path: Path, write: Callable[[Path], object]) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -181,7 +181,7 @@ def _checksum(tensors: Mapping[str, "Tensor"], text: str) -> str:
     for name in sorted(tensors):
         flat = tensors[name].reshape(-1)
         # An empty or one-element tensor may say any stride, and a view as bytes wants 1.
-        content = flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy()
+        content = flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy().data
         total = zlib.crc32(content, zlib.crc32(name.encode(), total))
     return f"{total:08x}"
 
@@ -255,6 +255,14 @@ def _read_stored(path: str | Path) -> Any:
         raise damaged(path, error) from error
 
 
+def joined(frames: "Iterable[pandas.DataFrame]") -> "pandas.DataFrame":
+    """One table of several with the same columns; those without rows, whose kinds would spoil others', left out."""
+    import pandas
+
+    frames = list(frames)
+    return pandas.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+
+
 def copy(source: str | Path, target: str | Path) -> None:
     """Writes a copy of a file's bytes."""
     content = _require(source).read_bytes()
@@ -272,17 +280,21 @@ def is_intact(path: str | Path) -> bool:
 
 
 def load_study(study: str, folder: str | Path | None = None) -> dict[str, "pandas.DataFrame"]:
-    """All tables of one study by name, for a notebook.
+    """All tables of one study by name, for a notebook; arguments and errors as of `folder_of_study`."""
+    return {path.stem: read_table(path) for path in sorted(folder_of_study(study, folder).glob("*.parquet"))}
+
+
+def folder_of_study(study: str, folder: str | Path | None = None) -> Path:
+    """The folder of a study's tables.
 
     `folder` is the results folder of a profile; without it, the environment variable HESSKETCH_RESULTS, else
-    `results/demo` in the working directory or in the folder above it.
+    `results/demo` in the working directory or in the folder above it. Raises InputError where no table lies there.
     """
     chosen = folder or os.environ.get("HESSKETCH_RESULTS")
     candidates = [Path(chosen)] if chosen else [Path("results/demo"), Path("../results/demo")]
     for candidate in candidates:
-        paths = sorted((candidate / study).glob("*.parquet"))
-        if paths:
-            return {path.stem: read_table(path) for path in paths}
+        if any((candidate / study).glob("*.parquet")):
+            return candidate / study
     raise InputError(
         f"no tables of {study!r} in {' or '.join(str(c) for c in candidates)}; run `snakemake --cores all` first, "
         "or name the results folder of a profile"

@@ -1,9 +1,9 @@
 """A run's identity: what was trained on what and how. Its path alone says all of it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from hessketch.errors import InputError
 
@@ -32,6 +32,8 @@ class Run:
     learning_rate: float | None
     seed: int
 
+    PATTERN: ClassVar[str] = "dataset/noise0/n100/network-norm-w1/loss/trainer[/lr0.1]/seed0"
+
     @property
     def path(self) -> str:
         """Relative path, from general to specific; `Run.from_path` reads it back."""
@@ -53,9 +55,9 @@ class Run:
         match = _PATTERN.fullmatch(path)
         if match is None:
             raise InputError(f"{path!r} is not a run; the pattern is {Run.PATTERN}")
-        kinds = {"label_noise": float, "width": float, "learning_rate": float, "seed": int}
-        kinds["examples_per_class"] = _count
-        values = {
+        kinds: dict[str, Callable[[str], Any]] = {"label_noise": float, "width": float, "learning_rate": float}
+        kinds |= {"seed": int, "examples_per_class": _count}
+        values: dict[str, Any] = {
             name: kinds.get(name, str)(text) if text is not None else None for name, text in match.groupdict().items()
         }
         return cls(**values)
@@ -80,7 +82,13 @@ class Run:
         return asdict(self)
 
 
-Run.PATTERN = "dataset/noise0/n100/network-norm-w1/loss/trainer[/lr0.1]/seed0"
+def rate_of(run: Run) -> float:
+    """The run's learning rate; raises InputError for a cell, which names none."""
+    if run.learning_rate is None:
+        raise InputError(f"{run.path}: names no learning rate; write for example lr0.1/seed{run.seed} at its end")
+    return run.learning_rate
+
+
 IDENTITY = tuple(field.name for field in fields(Run))
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[+-][0-9]+)?"
 _NAME = r"\w[\w.:+-]*"  # no part of a path leads out of its folder, and none is hidden

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, replace
 
 from hessketch.errors import InputError, nearest
+from hessketch.extensions import HINT, registered, takes
 from hessketch.runs import Run, number_text
 
 SGD = "sgd"
@@ -12,11 +13,38 @@ FEDERATED = ("uncompressed", "count_sketch", "top_r", "fetch_sgd")
 NAMED = ("uncompressed", "count_sketch", "count_sketch_ef", "top_r", "top_r_ef", "fetch_sgd", "fetch_sgd_ef")
 FULL_BATCH = 0
 _WHOLE = (SGD, "uncompressed")  # they send every number: nothing is reduced, nothing is left over to feed back
-_LABELS = (
-    f"{', '.join(_WHOLE)}, sgd-bEXAMPLES, sgd-full, either with -bEXAMPLES for those of later steps, or "
-    f"METHOD-xREDUCTION with METHOD one of {', '.join(NAMED[1:])}"
-)
 _BATCH = re.compile(rf"{SGD}-(?:full|b(?P<size>[1-9][0-9]*))(?:-b(?P<later>[1-9][0-9]*))?")
+
+
+def federated_methods() -> tuple[str, ...]:
+    """Methods by which clients send their updates: FEDERATED and those that extensions have registered."""
+    return (*FEDERATED, *registered("method"))
+
+
+def named_methods() -> tuple[str, ...]:
+    """The same with and, where there is any, without error feedback, as a config names them."""
+    builds = registered("method").items()
+    own = (name + end for name, build in builds for end in ("", "_ef") if not end or takes(build, "error_feedback"))
+    return (*NAMED, *own)
+
+
+def is_reduced(method: str) -> bool:
+    """Whether a method has a dimension reduction, which its runs name."""
+    build = registered("method").get(method)
+    return method not in _WHOLE if build is None else takes(build, "reduction")
+
+
+def _feeds_back(method: str) -> bool:
+    return f"{method}_ef" in named_methods()
+
+
+def _labels() -> str:
+    whole = [SGD, *(method for method in named_methods() if not is_reduced(method.removesuffix("_ef")))]
+    reduced = [method for method in named_methods() if is_reduced(method.removesuffix("_ef"))]
+    return (
+        f"{', '.join(whole)}, sgd-bEXAMPLES, sgd-full, either with -bEXAMPLES for those of later steps, or "
+        f"METHOD-xREDUCTION with METHOD one of {', '.join(reduced)}{HINT}"
+    )
 
 
 @dataclass(frozen=True)
@@ -40,7 +68,7 @@ class Trainer:
     later_batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        methods = (SGD, *FEDERATED)
+        methods = (SGD, *federated_methods())
         if self.method not in methods:
             raise InputError(
                 f"{self.method!r} is no training method; allowed: {', '.join(methods)}{nearest(self.method, methods)}"
@@ -57,9 +85,13 @@ class Trainer:
                 f"{self.method} with mini-batches of {self.later_batch_size} after a switch, before it {before}; "
                 "allowed: sgd with two different numbers, or all first, as sgd-b250-b10"
             )
-        if self.method in _WHOLE:
-            if self.error_feedback:
-                raise InputError(f"{self.named}: {self.method} sends everything, no error is left to feed back")
+        if self.error_feedback and not _feeds_back(self.method):
+            whole = self.method in _WHOLE
+            why = "sends everything, no error is left to feed back" if whole else "has no error feedback"
+            raise InputError(f"{self.named}: {self.method} {why}")
+        if not is_reduced(self.method):
+            if self.reduction is not None and self.method not in _WHOLE:
+                raise InputError(f"{self.method} with a reduction: it has none to choose; write {self.named}")
             if self.reduction is not None:
                 raise InputError(f"{self.method} with a reduction: it sends everything; write {self.method}")
             return
@@ -104,12 +136,12 @@ class Trainer:
             )
         named, has_reduction, text = label.partition("-x")
         method = named.removesuffix("_ef")
-        if method not in (SGD, *FEDERATED):
-            raise InputError(f"{label!r} is no trainer; allowed: {_LABELS}{nearest(named, (SGD, *NAMED))}")
+        if method not in (SGD, *federated_methods()):
+            raise InputError(f"{label!r} is no trainer; allowed: {_labels()}{nearest(named, (SGD, *named_methods()))}")
         try:
             reduction = float(text) if has_reduction else None
         except ValueError:
-            raise InputError(f"{label!r}: its reduction {text!r} is no number; allowed: {_LABELS}") from None
+            raise InputError(f"{label!r}: its reduction {text!r} is no number; allowed: {_labels()}") from None
         return cls(method, named != method, reduction)
 
 

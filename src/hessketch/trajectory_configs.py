@@ -182,9 +182,9 @@ def _rank_of_covariance(section: Mapping[str, Any], name: str, n: int | None) ->
 
 def rank_problems(config: Mapping[str, Any]) -> list[str]:
     """Networks of a filled config with fewer parameters than eigenvalues are asked for. Imports torch."""
-    section = config.get(DYNAMICS)
+    section = as_mapping(config.get(DYNAMICS))
     lines = []
-    for dataset, settings in section["datasets"].items() if section else ():
+    for dataset, settings in section.get("datasets", {}).items():
         k = top_of(section, dataset)
         for network in settings["networks"]:
             p = count_parameters(dataset, network, section["loss"])

@@ -94,7 +94,9 @@ def verify(folders: Sequence[Path], report: Callable[[int, int], None] | None = 
     digests, size = _digests([path for path in claims.paths() if path.is_file()], report)
     tops = [Path(os.path.abspath(folder)) for folder in folders]
     out = {path for folder in folders for path in left_out(folder)}
-    findings, absent, gone = [], [], []
+    findings: list[Finding] = []
+    absent: list[Path] = []
+    gone: list[Path] = []
     for path in sorted(claims.paths() | records.keys() | stages.keys()):
         own = path in stages or any(path.is_relative_to(top) for top in tops)
         if path not in digests and path not in stages and (path in out or not own):

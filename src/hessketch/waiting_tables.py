@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hessketch.provenance import code_digest
-from hessketch.records import is_intact, read_record, read_table, write_record, write_table
+from hessketch.records import is_intact, joined, read_record, read_table, write_record, write_table
 
 if TYPE_CHECKING:
     import pandas
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 Join = Callable[[str, "list[pandas.DataFrame]"], "pandas.DataFrame"]
 
 
-def below_each_other(name: str, frames: "list[pandas.DataFrame]") -> "pandas.DataFrame":
-    """One table of several with the same columns; those without rows, whose kinds would spoil others', left out."""
+def with_columns(columns: Mapping[str, Any], table: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The table behind columns of one value each."""
     import pandas
 
-    return pandas.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    return pandas.concat([pandas.DataFrame(dict(columns), index=table.index), table], axis=1)
 
 
 class WaitingTables:
@@ -34,7 +34,8 @@ class WaitingTables:
     """
 
     def __init__(self, output: Path, names: Sequence[str]):
-        self._output, self._names, self._folders = output, tuple(names), []
+        self._output, self._names = output, tuple(names)
+        self._folders: list[Path] = []
 
     def part(self, task: Mapping[str, Any]) -> Path:
         """The folder of the next part; what it keeps of unfinished work may lie there too."""
@@ -52,11 +53,11 @@ class WaitingTables:
             write_table(tables[name], folder / f"{name}.parquet")
         write_record(record, folder / "record.json")
 
-    def publish(self, record: Mapping[str, Any], join: Join = below_each_other) -> dict[str, Any]:
-        """Writes the tables of all parts joined, then `record` with those of the parts as `measured`; returns it."""
+    def publish(self, record: Mapping[str, Any], join: Join | None = None) -> dict[str, Any]:
+        """Writes the tables of all parts, joined, then `record` with those of the parts as `measured`; returns it."""
         for name in self._names:
             frames = [read_table(folder / f"{name}.parquet") for folder in self._folders]
-            write_table(join(name, frames), self._output / f"{name}.parquet")
+            write_table(join(name, frames) if join else joined(frames), self._output / f"{name}.parquet")
         whole = {**record, "measured": [read_record(folder / "record.json") for folder in self._folders]}
         write_record(whole, self._output / "record.json")
         shutil.rmtree(self._output / "partial", ignore_errors=True)

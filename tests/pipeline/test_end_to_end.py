@@ -125,12 +125,27 @@ def test_an_edit_of_the_figures_redraws_and_retrains_nothing(finished):
     assert not {"train", "spectrum", "full_spectrum_tables"} & set(stages)
 
 
-def test_the_report_is_one_self_contained_page_with_every_figure(finished):
+def test_the_run_ends_in_a_report_that_has_every_figure_and_table_with_the_command_that_makes_it(finished):
+    project, said = finished
+    assert "\nReport: results/tiny/report.html\n" in said
+    page = (project.folder / "results/tiny/report.html").read_text()
+    figures = [path for path in project.made() if path.startswith("figures/tiny/") and path.endswith(".png")]
+    tables = [path for path in project.made() if re.fullmatch("results/tiny/[^/]+/[^/]+.parquet", path)]
+    assert len(figures) >= 10 and len(tables) >= 10
+    commands = [f"snakemake --cores all {path} --configfile config/tiny.yaml" for path in (*figures, *tables)]
+    assert not [command for command in commands if command not in page]
+    assert page.count("data:image/webp;base64,") >= len(figures)
+    claims = read_table(project.folder / "results/tiny/claims.parquet")
+    assert all(f'id="claim-{name}"' in page for name in claims["claim"])
+    assert re.search(r"\d+ records of tiny", page)
+
+
+def test_snakemakes_own_report_is_one_self_contained_page_with_every_figure(finished):
     project, _ = finished
-    done = project.snakemake("--report", "results/tiny/report.html")
+    done = project.snakemake("--report", "results/tiny/workflow.html")
     assert done.returncode == 0, done.stdout[-3000:]
     assert "ERROR" not in done.stdout  # a caption that is no sound reStructuredText
-    page = (project.folder / "results/tiny/report.html").read_text()
+    page = (project.folder / "results/tiny/workflow.html").read_text()
     assert page.count("data:image/png;charset=utf8;filename=") >= 10
     assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="https?:', page)
 

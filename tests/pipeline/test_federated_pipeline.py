@@ -82,9 +82,9 @@ def test_every_figure_and_the_notebook_are_there(federated):
 
 
 def test_the_report_has_every_figure_with_its_caption(federated):
-    done = federated.snakemake("sharper_sketching", "--report", "results/tiny/report.html")
+    done = federated.snakemake("sharper_sketching", "--report", "results/tiny/workflow.html")
     assert done.returncode == 0 and "ERROR" not in done.stdout, done.stdout[-3000:]
-    page = (federated.folder / "results/tiny/report.html").read_text()
+    page = (federated.folder / "results/tiny/workflow.html").read_text()
     assert page.count("data:image/png;charset=utf8;filename=") >= len(FIGURES)
 
 

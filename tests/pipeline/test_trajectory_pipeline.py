@@ -200,11 +200,11 @@ def test_the_banner_counts_the_stages_of_both_studies(studied):
 def test_the_end_names_the_folders_that_there_are_and_the_report_of_what_was_asked_for(studied):
     made = "results/tiny/predictor_hessian/, results/tiny/sgd_dynamics/"
     assert f"\nFigures: figures/tiny/\nTables and notebooks: {made}\n" in studied.said
-    report = "predictor_hessian sgd_dynamics --configfile config/tiny.yaml --report results/tiny/report.html"
-    assert f"Report:  snakemake {report}\n" in studied.said
-    done = studied.snakemake(*STUDIES, "--report", "results/tiny/report.html")
+    report = "predictor_hessian sgd_dynamics --configfile config/tiny.yaml --report results/tiny/workflow.html"
+    assert f"Snakemake's own report: snakemake {report}\n" in studied.said and "\nReport: " not in studied.said
+    done = studied.snakemake(*STUDIES, "--report", "results/tiny/workflow.html")
     assert done.returncode == 0 and "substitution" not in done.stdout, done.stdout[-3000:]
-    assert (studied.folder / "results/tiny/report.html").stat().st_size > 100_000
+    assert (studied.folder / "results/tiny/workflow.html").stat().st_size > 100_000
 
 
 def test_predictor_hessians_are_those_of_every_loss_epoch_and_example_and_of_every_round(studied):

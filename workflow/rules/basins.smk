@@ -16,10 +16,24 @@ rule basins_paths:
     input:
         script="workflow/scripts/basins.py",
         code=code(
-            "landscape/basins_job", "landscape/ends", "landscape/lines", "landscape/paths", "landscape/spectra_job",
-            "curvature", "linalg", "networks", "data", "runs", "trainers", "seeds", "checkpoints", "trajectories", "described",
-            "devices", "waiting_tables",
-        ),  # fmt: skip
+            "landscape/basins_job",
+            "landscape/ends",
+            "landscape/lines",
+            "landscape/paths",
+            "landscape/spectra_job",
+            "curvature",
+            "linalg",
+            "networks",
+            "data",
+            "runs",
+            "trainers",
+            "seeds",
+            "checkpoints",
+            "trajectories",
+            "described",
+            "devices",
+            "waiting_tables",
+        ),
         trajectories=lambda w: [
             f"{BASINS_STUDY}/runs/{run.path}/{file}"
             for run in BASINS_NETWORKS[w.solved]
@@ -33,6 +47,8 @@ rule basins_paths:
         f"{LOGS}/basins/{{solved}}.log",
     benchmark:
         f"{LOGS}/benchmarks/basins/{{solved}}.tsv"
+    wildcard_constraints:
+        solved="|".join(map(re.escape, BASINS_NETWORKS)),
     threads: THREADS_PER_JOB
     resources:
         **needs(mem_mb=8000, minutes=60),
@@ -42,8 +58,6 @@ rule basins_paths:
         test=lambda w: test_size_flag(BASINS, w.solved.partition("/")[0]),
         device=config["device"],
         folder=lambda w, output: os.path.dirname(output.record),
-    wildcard_constraints:
-        solved="|".join(map(re.escape, BASINS_NETWORKS)),
     message:
         "Lines and paths between solutions of {wildcards.solved}"
     shell:
@@ -52,16 +66,19 @@ rule basins_paths:
 
 
 rule basins_tables:
-    localrule: True
     input:
+        **{
+            table: [f"{BASINS_STUDY}/measured/{solved}/{table}.parquet" for solved in BASINS_NETWORKS]
+            for table in BASINS_RAW
+        },
         script="workflow/scripts/tabulate_basins.py",
         code=code("studies", "runs", "trainers"),
         records=[f"{BASINS_STUDY}/runs/{run.path}/record.json" for run in TRAJECTORY_RUNS[BASINS]],
-        **{table: [f"{BASINS_STUDY}/measured/{solved}/{table}.parquet" for solved in BASINS_NETWORKS] for table in BASINS_RAW},
     output:
         expand(f"{BASINS_STUDY}/{{table}}.parquet", table=BASINS_TABLES),
     log:
         f"{LOGS}/basins_tables.log",
+    localrule: True
     message:
         "Collecting all lines and paths into the study's tables"
     shell:
@@ -72,7 +89,10 @@ rule basins_tables:
 SHOWN[BASINS] = {
     "title": "Basins",
     "figures": {
-        (f"{run.dataset}-{run.network_label}", name): f"{name} {flags({'dataset': run.dataset, 'network': run.network_label})}"
+        (
+            f"{run.dataset}-{run.network_label}",
+            name,
+        ): f"{name} {flags({'dataset': run.dataset, 'network': run.network_label})}"
         for run in TRAJECTORY_RUNS[BASINS]
         for name in ("line", "path", "barriers")
     },

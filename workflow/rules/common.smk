@@ -22,13 +22,16 @@ shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PA
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 try:
     from hessketch.config import (
-        config_problems, data_problems, datasets_of, fill_defaults, folder_problems, runs_of, trajectory_runs_of,
+        config_problems, data_problems, datasets_of, extensions_of, fill_defaults, folder_problems, runs_of,
+        trajectory_runs_of,
     )  # fmt: skip
     from hessketch.config_runs import job_of
+    from hessketch.config_text import repeated_keys
     from hessketch.damage import damaged_results
     from hessketch.eigenspace_config import (
         EIGENSPACES, eigenpair_problems, eigenspace_trainers_of, kept_steps, with_dataset,
     )  # fmt: skip
+    from hessketch.extensions import registered, tell_jobs
     from hessketch.federation_config import federated_runs_of, group_of, reduction_problems, settings_of, spectra_of
     from hessketch.gpus import visible_gpus
     from hessketch.job_locks import commands_to_end
@@ -48,17 +51,22 @@ STAGES = dict(stages.STAGES)
 # tables.
 SHOWN = {}
 
+CONFIGFILES = workflow.config_settings.configfiles or ["config/demo.yaml"]
 SCHEMA = yaml.safe_load((Path(workflow.basedir) / "config/schema.yaml").read_text())
 
 
 def stop_with(problems):
     if problems:
-        names = ", ".join(map(str, workflow.config_settings.configfiles)) or "config/demo.yaml"
+        names = ", ".join(map(str, CONFIGFILES))
         raise WorkflowError(f"{names}: {len(problems)} to mend\n" + "\n".join(f"  {line}" for line in problems))
 
 
+if workflow.is_main_process:
+    stop_with([line for file in CONFIGFILES for line in repeated_keys(file)])
 stop_with(config_problems(config, SCHEMA))
 config = fill_defaults(config, SCHEMA)
+EXTENSIONS = extensions_of(config, ".py")
+tell_jobs(EXTENSIONS)
 
 RESULTS = f"results/{config['profile']}"
 FIGURES = f"figures/{config['profile']}"
@@ -102,8 +110,8 @@ GPU_ON_CLUSTER = (workflow.resource_settings.default_resources or {}).get("gpu")
 ON_CLUSTER = GPU_ON_CLUSTER is not None
 # A job on a cluster reads this file again: it goes by the GPUs that its submitter found.
 if workflow.is_main_process or "HESSKETCH_GPUS" not in os.environ:
-    os.environ["HESSKETCH_GPUS"] = json.dumps([gpu.name for gpu in visible_gpus()])
-GPUS = json.loads(os.environ["HESSKETCH_GPUS"]) if config["device"] != "cpu" and not ON_CLUSTER else []
+    os.environ.update(HESSKETCH_GPUS=json.dumps([gpu.name for gpu in visible_gpus()]))
+GPUS = json.loads(os.environ.get("HESSKETCH_GPUS")) if config["device"] != "cpu" and not ON_CLUSTER else []
 JOBS_PER_GPU = config["jobs_per_gpu"]
 # Of this machine's GPUs each has so many places: a training takes one, any other job a whole GPU. Which GPU that is each
 # job settles with the others (hessketch.gpu_leases); a cluster counts its GPUs itself, so the scope is local.
@@ -136,23 +144,24 @@ def needs(mem_mb, minutes, gpus=1, shares_gpu=False):
     }
 
 
-def code(*parts):
+def code(*parts, extensions=EXTENSIONS):
     """Package files that a stage depends on; Snakemake compares them by content, so an edit reruns just those stages.
 
-    Not among them is what says how a job runs and is recorded, never what comes out: leases, locks, digests.
+    Not among them is what says how a job runs and is recorded, never what comes out: leases, locks, digests. With them
+    are the profile's own extensions, which may have a part in anything.
     """
     package = Path(workflow.basedir) / "src/hessketch"
     files = [package / "errors.py", package / "records.py", package / "cli.py", package / "progress.py"]
     for part in parts:
         files += sorted((package / part).glob("*.py")) if (package / part).is_dir() else [package / f"{part}.py"]
-    return [os.path.relpath(file) for file in files]
+    return [os.path.relpath(file) for file in [*files, *extensions]]
 
 
 def flags(settings):
     """{'batch_size': 128, 'reorthogonalize': True} as '--batch-size 128 --reorthogonalize'."""
     words = []
     for key, value in settings.items():
-        flag = "--" + key.replace("_", "-")
+        flag = f"--{key.replace('_', '-')}"
         if isinstance(value, list):
             words += [flag, *map(str, value)] if value else []
         elif value is not False:
@@ -200,7 +209,9 @@ def damage():
     found = damaged_results(["resources", RESULTS])
     made = {str(file) for job in workflow.dag.jobs for file in job.output}
     again = [file for file in found if file in made]
-    command = f"rm {shlex.join(found)}" + (f" && snakemake {shlex.join([*again, *configfile_flags()])}" if again else "")
+    command = f"rm {shlex.join(found)}" + (
+        f" && snakemake {shlex.join([*again, *configfile_flags()])}" if again else ""
+    )
     lines = [f"{file}: cannot be read, it is damaged or cut short ({why})" for file, why in found.items()]
     return [*lines, f"to make anew what is damaged: {command}"] if found else []
 
@@ -228,14 +239,17 @@ def start_or_explain():
         device = "a GPU of the cluster for each job" if GPU_PER_JOB else "CPUs of the cluster"
     else:
         device = ", ".join(GPUS) or f"CPU, {counted(workflow.cores, 'cores')}"
-    print(f"\nhessketch, profile {config['profile']}: {jobs}\ndevice: {device}; logs: {LOGS}/\n", file=sys.stderr)
+    print(
+        f"\nhessketch, profile {config['profile']}: {jobs or 'nothing to compute'}\ndevice: {device}; logs: {LOGS}/\n",
+        file=sys.stderr,
+    )
 
 
 def report_arguments():
-    """What follows `snakemake` in the command that reports on what was asked for."""
+    """What follows `snakemake` in the command for its own report on what was asked for, with times and the rule graph."""
     # Targets first: after --configfile they would be config files too.
     words = [*workflow.dag_settings.targets, *configfile_flags()]
-    return shlex.join([*words, "--report", f"{RESULTS}/report.html"])
+    return shlex.join([*words, "--report", f"{RESULTS}/workflow.html"])
 
 
 def configfile_flags():
@@ -257,13 +271,13 @@ wildcard_constraints:
 
 
 rule config:
-    localrule: True
     input:
         script="workflow/scripts/write_config.py",
     output:
         f"{RESULTS}/config.json",
     log:
         f"{LOGS}/config.log",
+    localrule: True
     params:
         text=json.dumps(config),
     message:

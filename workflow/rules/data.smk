@@ -1,13 +1,18 @@
 # Images: read or downloaded once, padded to 32x32. Local, since compute nodes often have no network.
+def code_of_data(dataset):
+    """Data are shared by profiles: only those that an extension reads depend on it."""
+    return code("data", "seeds", extensions=EXTENSIONS if dataset.partition("-")[0] in registered("dataset") else [])
+
+
 rule prepare_data:
-    localrule: True
     input:
         script="workflow/scripts/prepare_data.py",
-        code=code("data", "seeds"),
+        code=lambda w: code_of_data(w.dataset),
     output:
         data="resources/{dataset}.safetensors",
     log:
         "logs/prepare_data/{dataset}.log",
+    localrule: True
     resources:
         download=1,
     params:
@@ -19,6 +24,6 @@ rule prepare_data:
 
 
 rule data:
-    localrule: True
     input:
         expand("resources/{dataset}.safetensors", dataset=datasets_of(config)),
+    localrule: True

@@ -33,8 +33,12 @@ rule metric_study:
     input:
         script="workflow/scripts/metric_study.py",
         code=code(
-            "eigenspaces/metric_study", "linalg/coordinate_subspaces", "linalg/grassmannian", "linalg/subspaces",
-            "linalg/vectors", "seeds",
+            "eigenspaces/metric_study",
+            "linalg/coordinate_subspaces",
+            "linalg/grassmannian",
+            "linalg/subspaces",
+            "linalg/vectors",
+            "seeds",
         ),
     output:
         f"{EIGENSPACES_STUDY}/metric_study/metric_study.parquet",
@@ -42,11 +46,11 @@ rule metric_study:
         f"{LOGS}/metric_study.log",
     benchmark:
         f"{LOGS}/benchmarks/metric_study.tsv"
-    params:
-        settings=flags(config[EIGENSPACES]["metric_study"]),
     threads: 1
     resources:
         **needs(mem_mb=4000, minutes=60, gpus=0),
+    params:
+        settings=flags(config[EIGENSPACES]["metric_study"]),
     message:
         "Comparing metrics on random subspaces and masks"
     shell:
@@ -70,20 +74,20 @@ rule eigenspaces_measures:
         f"{LOGS}/eigenspaces/{{job}}.log",
     benchmark:
         f"{LOGS}/benchmarks/eigenspaces/{{job}}.tsv"
+    wildcard_constraints:
+        job="|".join(map(re.escape, TRAJECTORY_JOBS[EIGENSPACES])),
     threads: THREADS_PER_JOB
     resources:
         **needs(mem_mb=16000, minutes=240),
     params:
         runs=lambda w: [run.path for run in TRAJECTORY_JOBS[EIGENSPACES][w.job]],
         settings=lambda w: eigenspaces_flags(
-            w.job.partition("/")[0], [*EIGENSPACES_SETTINGS, "stability_steps", "stability_ratios"]
+            Path(w.job).parts[0], [*EIGENSPACES_SETTINGS, "stability_steps", "stability_ratios"]
         ),
-        steps=lambda w: flags({"steps": with_dataset(config[EIGENSPACES], w.job.partition("/")[0])["checkpoint_steps"]}),
-        size=lambda w: hessian_size(config[EIGENSPACES]["datasets"][w.job.partition("/")[0]], w.job.partition("/")[0]),
+        steps=lambda w: flags({"steps": with_dataset(config[EIGENSPACES], Path(w.job).parts[0])["checkpoint_steps"]}),
+        size=lambda w: hessian_size(config[EIGENSPACES]["datasets"][Path(w.job).parts[0]], Path(w.job).parts[0]),
         device=config["device"],
         folder=lambda w, output: os.path.dirname(output.record),
-    wildcard_constraints:
-        job="|".join(map(re.escape, TRAJECTORY_JOBS[EIGENSPACES])),
     message:
         "Masks and eigenspaces along the trainings of {wildcards.job}"
     shell:
@@ -105,16 +109,16 @@ rule federated_eigenspaces:
         f"{LOGS}/federated_eigenspaces/{{group}}.log",
     benchmark:
         f"{LOGS}/benchmarks/federated_eigenspaces/{{group}}.tsv"
+    wildcard_constraints:
+        group="|".join(map(re.escape, EIGENSPACES_GROUPS)) or "none",
     threads: THREADS_PER_JOB
     resources:
         **needs(mem_mb=16000, minutes=240),
     params:
-        settings=lambda w: eigenspaces_flags(w.group.partition("/")[0], EIGENSPACES_SETTINGS),
-        size=lambda w: hessian_size(FEDERATION["datasets"][w.group.partition("/")[0]], w.group.partition("/")[0]),
+        settings=lambda w: eigenspaces_flags(Path(w.group).parts[0], EIGENSPACES_SETTINGS),
+        size=lambda w: hessian_size(FEDERATION["datasets"][Path(w.group).parts[0]], Path(w.group).parts[0]),
         device=config["device"],
         folder=lambda w, output: os.path.dirname(output.record),
-    wildcard_constraints:
-        group="|".join(map(re.escape, EIGENSPACES_GROUPS)) or "none",
     message:
         "Masks and eigenspaces along the rounds of {wildcards.group}"
     shell:
@@ -134,7 +138,15 @@ EIGENSPACES_TABLES = [
 
 def eigenspaces_figures():
     """(folder, file name) to what the plotting script needs: every figure that this profile's runs can fill."""
-    names = ["overlap_over_steps", "overlap_at_k", "overlap_against_k", "times_chance", "masks", "metrics_over_steps", "layers"]
+    names = [
+        "overlap_over_steps",
+        "overlap_at_k",
+        "overlap_against_k",
+        "times_chance",
+        "masks",
+        "metrics_over_steps",
+        "layers",
+    ]
     section, figures = config[EIGENSPACES], {}
     names += ["sketch_quality"] * bool({"sketched", "lanczos"} & set(section["methods"]))
     for run in TRAJECTORY_RUNS[EIGENSPACES]:
@@ -155,8 +167,8 @@ def eigenspaces_figures():
 
 
 rule eigenspaces_tables:
-    localrule: True
     input:
+        **{table: expand(f"{{folder}}/{table}.parquet", folder=EIGENSPACES_FOLDERS) for table in EIGENSPACES_RAW},
         script="workflow/scripts/tabulate_eigenspaces.py",
         code=code("studies", "runs", "trainers", "linalg/chance_overlaps", "linalg/grassmannian", "training/selection"),
         records=[
@@ -164,13 +176,11 @@ rule eigenspaces_tables:
             *(f"{RESULTS}/runs/{run.path}/record.json" for group in EIGENSPACES_GROUPS for run in GROUPS[group]),
         ],
         metric_study=rules.metric_study.output,
-        **{
-            table: expand(f"{{folder}}/{table}.parquet", folder=EIGENSPACES_FOLDERS) for table in EIGENSPACES_RAW
-        },
     output:
         expand(f"{EIGENSPACES_STUDY}/{{table}}.parquet", table=EIGENSPACES_TABLES),
     log:
         f"{LOGS}/eigenspaces_tables.log",
+    localrule: True
     params:
         measured=lambda w, input: flags({table: list(input[table]) for table in EIGENSPACES_RAW}),
     message:

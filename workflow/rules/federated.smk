@@ -4,7 +4,9 @@ FEDERATED_FILES = ["model.safetensors", "rounds.parquet", "checkpoints.safetenso
 IN_GROUPS = FEDERATION["runs_per_job"] == "group"
 FEDERATED_LABELS = "|".join(re.escape(label) for label in sorted({run.trainer for run in FEDERATED_RUNS}))
 # What follows the wildcard `federated` in the paths of a job's runs: the rates and seeds of a group, or nothing.
-OF_JOB = [run.path.removeprefix(group) for group, runs in list(GROUPS.items())[:1] for run in runs] if IN_GROUPS else [""]
+OF_JOB = (
+    [run.path.removeprefix(group) for group, runs in list(GROUPS.items())[:1] for run in runs] if IN_GROUPS else [""]
+)
 STAGES["federate"] = "groups of federated trainings" if IN_GROUPS else "federated trainings"
 
 
@@ -18,9 +20,26 @@ rule federate:
     input:
         script="workflow/scripts/federate.py",
         code=code(
-            "federated", "federated/methods", "publishing", "linalg/count_sketch", "linalg/hashing", "linalg/largest", "linalg/vectors",
-            "networks", "data", "curvature/halving", "curvature/losses", "runs", "trainers", "seeds", "schedules", "described", "checkpoints", "trajectories", "devices",
-        ),  # fmt: skip
+            "federated",
+            "federated/methods",
+            "publishing",
+            "linalg/count_sketch",
+            "linalg/hashing",
+            "linalg/largest",
+            "linalg/vectors",
+            "networks",
+            "data",
+            "curvature/halving",
+            "curvature/losses",
+            "runs",
+            "trainers",
+            "seeds",
+            "schedules",
+            "described",
+            "checkpoints",
+            "trajectories",
+            "devices",
+        ),
         data=lambda w: f"resources/{w.federated.partition('/')[0]}.safetensors",
     output:
         [f"{RESULTS}/runs/{{federated}}{run}/{file}" for run in OF_JOB for file in FEDERATED_FILES],
@@ -28,6 +47,8 @@ rule federate:
         f"{LOGS}/federate/{{federated}}.log",
     benchmark:
         f"{LOGS}/benchmarks/federate/{{federated}}.tsv"
+    wildcard_constraints:
+        federated=rf"[\w.:+/-]+/(?:{FEDERATED_LABELS})" + ("" if IN_GROUPS else r"(?:/lr[\w.+-]+/seed[0-9]+)"),
     threads: THREADS_PER_JOB
     resources:
         **needs(mem_mb=16000, minutes=120, shares_gpu=True),
@@ -35,8 +56,6 @@ rule federate:
         runs=lambda w: [w.federated + run for run in OF_JOB],
         settings=federated_flags(),
         device=config["device"],
-    wildcard_constraints:
-        federated=rf"[\w.:+/-]+/(?:{FEDERATED_LABELS})" + ("" if IN_GROUPS else r"/lr[\w.+-]+/seed[0-9]+"),
     message:
         "Training {wildcards.federated}"
     shell:
@@ -56,7 +75,11 @@ CHECKPOINT_SPECTRA = [
 
 def checkpoint_spectrum_flags(cell):
     given = config["spectrum"]
-    names = set(given) - {"splits", "method", "kpm_moments", "processes"} if given["method"] == "fast" else SHARED_SETTINGS
+    names = (
+        set(given) - {"splits", "operators", "method", "kpm_moments", "processes"}
+        if given["method"] == "fast"
+        else SHARED_SETTINGS
+    )
     settings = {key: given[key] for key in given if key in names}
     dataset = FEDERATION["datasets"][Run.from_path(cell).dataset]
     of_data = {"splits": given["splits"], "test_examples_per_class": dataset["test_examples_per_class"]}
@@ -67,9 +90,18 @@ rule checkpoint_spectra:
     input:
         script="workflow/scripts/checkpoint_spectra.py",
         code=code(
-            "curvature", "linalg", "networks", "data", "runs", "trainers", "seeds", "checkpoints", "devices",
-            "trajectories", "training/selection",
-        ),  # fmt: skip
+            "curvature",
+            "linalg",
+            "networks",
+            "data",
+            "runs",
+            "trainers",
+            "seeds",
+            "checkpoints",
+            "devices",
+            "trajectories",
+            "training/selection",
+        ),
         records=lambda w: group_records(w.cell),
         checkpoints=lambda w: [f"{RESULTS}/runs/{run.path}/checkpoints.safetensors" for run in FEDERATED_CELLS[w.cell]],
         data=lambda w: f"resources/{Run.from_path(w.cell).dataset}.safetensors",
@@ -95,6 +127,6 @@ rule checkpoint_spectra:
 
 
 rule federated:
-    localrule: True
     input:
         [f"{RESULTS}/runs/{run.path}/record.json" for run in FEDERATED_RUNS],
+    localrule: True

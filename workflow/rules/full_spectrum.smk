@@ -25,17 +25,31 @@ def study_figures():
             of_run = {"variant": variant, "dataset": dataset, "network": network}
             arguments = f"figure{number} {flags(of_run)} {FIGURE_SIZES}"
             figures[variant, f"figure{number}-{dataset}-{network}"] = arguments
+        if config["spectrum"]["operators"]:
+            of_run = {"variant": variant, "dataset": dataset, "network": network}
+            figures[variant, f"operators-{dataset}-{network}"] = f"operators {flags(of_run)} {FIGURE_SIZES}"
     return figures
 
 
 rule full_spectrum_tables:
-    localrule: True
     input:
         script="workflow/scripts/tabulate_full_spectrum.py",
         code=code(
-            "studies", "linalg", "figures/html", "runs", "trainers", "config", "config_data", "config_schema",
-            "jsonschema_import", "federation_config", "federated/partition", "data/catalog", "data/integrity", "training/selection",
-        ),  # fmt: skip
+            "studies",
+            "linalg",
+            "figures/html",
+            "runs",
+            "trainers",
+            "config",
+            "config_data",
+            "config_schema",
+            "jsonschema_import",
+            "federation_config",
+            "federated/partition",
+            "data/catalog",
+            "data/integrity",
+            "training/selection",
+        ),
         config=rules.config.output,
         runs=[f"{RESULTS}/runs/{run.path}/record.json" for run in RUNS],
         selections=[f"{RESULTS}/selected/{cell}/selection.json" for cell in CELLS],
@@ -53,6 +67,7 @@ rule full_spectrum_tables:
         ),
     log:
         f"{LOGS}/full_spectrum_tables.log",
+    localrule: True
     message:
         "Collecting all spectra into the study's tables"
     shell:

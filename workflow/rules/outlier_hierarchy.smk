@@ -33,16 +33,19 @@ rule class_means:
 
 
 rule outlier_hierarchy_tables:
-    localrule: True
     input:
+        **{
+            table: expand(f"{HIERARCHY_STUDY}/measured/{{cell}}/{table}.parquet", cell=HIERARCHY_CELLS)
+            for table in HIERARCHY_RAW
+        },
         script="workflow/scripts/tabulate_outlier_hierarchy.py",
         code=code("studies", "runs", "trainers"),
         full_spectrum=rules.full_spectrum_tables.output,
-        **{table: expand(f"{HIERARCHY_STUDY}/measured/{{cell}}/{table}.parquet", cell=HIERARCHY_CELLS) for table in HIERARCHY_RAW},
     output:
         expand(f"{HIERARCHY_STUDY}/{{table}}.parquet", table=HIERARCHY_TABLES),
     log:
         f"{LOGS}/outlier_hierarchy_tables.log",
+    localrule: True
     message:
         "Collecting all class means into the study's tables"
     shell:

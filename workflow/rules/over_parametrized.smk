@@ -7,9 +7,21 @@ rule exact_spectra:
     input:
         script="workflow/scripts/exact_spectra.py",
         code=code(
-            "landscape/exact_spectra", "landscape/spectra_job", "curvature", "linalg", "networks", "data", "runs", "trainers",
-            "seeds", "checkpoints", "trajectories", "described", "devices", "waiting_tables",
-        ),  # fmt: skip
+            "landscape/exact_spectra",
+            "landscape/spectra_job",
+            "curvature",
+            "linalg",
+            "networks",
+            "data",
+            "runs",
+            "trainers",
+            "seeds",
+            "checkpoints",
+            "trajectories",
+            "described",
+            "devices",
+            "waiting_tables",
+        ),
         trajectories=lambda w: [
             f"{EXACT_STUDY}/runs/{run.path}/{file}"
             for run in TRAJECTORY_JOBS[OVER_PARAMETRIZED][w.job]
@@ -23,6 +35,8 @@ rule exact_spectra:
         f"{LOGS}/exact_spectra/{{job}}.log",
     benchmark:
         f"{LOGS}/benchmarks/exact_spectra/{{job}}.tsv"
+    wildcard_constraints:
+        job="|".join(map(re.escape, TRAJECTORY_JOBS[OVER_PARAMETRIZED])),
     threads: THREADS_PER_JOB
     resources:
         **needs(mem_mb=16000, minutes=120),
@@ -31,8 +45,6 @@ rule exact_spectra:
         settings=flags({key: config[OVER_PARAMETRIZED][key] for key in ("top", "max_parameters")}),
         device=config["device"],
         folder=lambda w, output: os.path.dirname(output.record),
-    wildcard_constraints:
-        job="|".join(map(re.escape, TRAJECTORY_JOBS[OVER_PARAMETRIZED])),
     message:
         "Exact spectra along the trainings of {wildcards.job}"
     shell:
@@ -59,9 +71,14 @@ def exact_figures():
     clusters = [dataset for dataset in datasets if dataset.startswith("clusters-")]
     for run in TRAJECTORY_RUNS[OVER_PARAMETRIZED]:
         # Further networks and clusters are there for the sweeps; what else they show stands in the tables.
-        if not is_first_network(OVER_PARAMETRIZED, run) or (run.dataset in clusters and run.dataset != amidst(clusters)):
+        if not is_first_network(OVER_PARAMETRIZED, run) or (
+            run.dataset in clusters and run.dataset != amidst(clusters)
+        ):
             continue
-        folder, of_network = f"{run.dataset}-{run.network_label}", {"dataset": run.dataset, "network": run.network_label}
+        folder, of_network = f"{run.dataset}-{run.network_label}", {
+            "dataset": run.dataset,
+            "network": run.network_label,
+        }
         for name in ("spectrum_before_after", "training", "output_gradients"):
             figures[folder, name] = f"{name} {flags(of_network)}"
         for name in ("width", "width_counts") if len(datasets[run.dataset]["networks"]) > 1 else ():
@@ -75,22 +92,28 @@ EXACT_TABLES = [*EXACT_RAW, "runs", "counts", "outlier_match", "width_sweep", "d
 
 
 rule over_parametrized_tables:
-    localrule: True
     input:
-        script="workflow/scripts/tabulate_over_parametrized.py",
-        code=code(
-            "studies", "runs", "trainers", "linalg/outliers", "linalg/dense_eigenpairs", "data/catalog", "data/dataset",
-            "data/derived_names",
-        ),  # fmt: skip
-        records=[f"{EXACT_STUDY}/runs/{run.path}/record.json" for run in TRAJECTORY_RUNS[OVER_PARAMETRIZED]],
         **{
             table: [f"{EXACT_STUDY}/measured/{job}/{table}.parquet" for job in TRAJECTORY_JOBS[OVER_PARAMETRIZED]]
             for table in EXACT_RAW
         },
+        script="workflow/scripts/tabulate_over_parametrized.py",
+        code=code(
+            "studies",
+            "runs",
+            "trainers",
+            "linalg/outliers",
+            "linalg/dense_eigenpairs",
+            "data/catalog",
+            "data/dataset",
+            "data/derived_names",
+        ),
+        records=[f"{EXACT_STUDY}/runs/{run.path}/record.json" for run in TRAJECTORY_RUNS[OVER_PARAMETRIZED]],
     output:
         expand(f"{EXACT_STUDY}/{{table}}.parquet", table=EXACT_TABLES),
     log:
         f"{LOGS}/over_parametrized_tables.log",
+    localrule: True
     message:
         "Collecting all exact spectra into the study's tables"
     shell:

@@ -16,9 +16,7 @@ def predictor_flags():
 
 
 # Groups of federated runs whose kept rounds are looked at: all rates and seeds of a trainer.
-PREDICTOR_GROUPS = [
-    group for group, runs in GROUPS.items() if runs[0].trainer in predictor_trainers_of(config)
-]
+PREDICTOR_GROUPS = [group for group, runs in GROUPS.items() if runs[0].trainer in predictor_trainers_of(config)]
 
 
 rule predictor_spectra:
@@ -38,6 +36,8 @@ rule predictor_spectra:
         f"{LOGS}/predictor_spectra/{{job}}.log",
     benchmark:
         f"{LOGS}/benchmarks/predictor_spectra/{{job}}.tsv"
+    wildcard_constraints:
+        job="|".join(map(re.escape, TRAJECTORY_JOBS[PREDICTOR])),
     threads: THREADS_PER_JOB
     resources:
         **needs(mem_mb=8000, minutes=60),
@@ -47,8 +47,6 @@ rule predictor_spectra:
         epochs=flags({"epochs": config[PREDICTOR]["checkpoint_epochs"]}),
         device=config["device"],
         folder=lambda w, output: os.path.dirname(output.record),
-    wildcard_constraints:
-        job="|".join(map(re.escape, TRAJECTORY_JOBS[PREDICTOR])),
     message:
         "Predictor Hessians along the trainings of {wildcards.job}"
     shell:
@@ -70,6 +68,8 @@ rule federated_predictor_spectra:
         f"{LOGS}/federated_predictor_spectra/{{group}}.log",
     benchmark:
         f"{LOGS}/benchmarks/federated_predictor_spectra/{{group}}.tsv"
+    wildcard_constraints:
+        group="|".join(map(re.escape, PREDICTOR_GROUPS)) or "none",
     threads: THREADS_PER_JOB
     resources:
         **needs(mem_mb=8000, minutes=60),
@@ -77,8 +77,6 @@ rule federated_predictor_spectra:
         settings=predictor_flags(),
         device=config["device"],
         folder=lambda w, output: os.path.dirname(output.record),
-    wildcard_constraints:
-        group="|".join(map(re.escape, PREDICTOR_GROUPS)) or "none",
     message:
         "Predictor Hessians along the rounds of {wildcards.group}"
     shell:
@@ -109,13 +107,16 @@ def predictor_figures():
 
 
 rule predictor_hessian_tables:
-    localrule: True
     input:
         script="workflow/scripts/tabulate_predictor_hessian.py",
         code=code(
-            "studies", "runs", "trainers", "curvature/predictor_spectra", "curvature/predictor_estimators",
+            "studies",
+            "runs",
+            "trainers",
+            "curvature/predictor_spectra",
+            "curvature/predictor_estimators",
             "training/selection",
-        ),  # fmt: skip
+        ),
         kappa=expand("{folder}/kappa.parquet", folder=PREDICTOR_FOLDERS),
         density=expand("{folder}/density.parquet", folder=PREDICTOR_FOLDERS),
         records=[
@@ -126,6 +127,7 @@ rule predictor_hessian_tables:
         expand(f"{PREDICTOR_STUDY}/{{table}}.parquet", table=PREDICTOR_TABLES),
     log:
         f"{LOGS}/predictor_hessian_tables.log",
+    localrule: True
     message:
         "Collecting all predictor Hessians into the study's tables"
     shell:

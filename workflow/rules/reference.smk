@@ -27,7 +27,6 @@ for study, shown in SHOWN.items():
     rule:
         name:
             f"record_{study}"
-        localrule: True
         input:
             script="workflow/scripts/record_reference.py",
             code=code("studies/recording", "recordings"),
@@ -37,9 +36,10 @@ for study, shown in SHOWN.items():
             f"{RESULTS}/{study}/recorded.json",
         log:
             f"{LOGS}/record_reference/{study}.log",
+        localrule: True
         params:
             records=records_of(study),
-            figures=json.dumps({"/".join(name): words for name, words in shown["figures"].items()}),
+            figures=json.dumps({f"{folder}/{name}": words for (folder, name), words in shown["figures"].items()}),
             tables=f"{RESULTS}/{study}",
             folder=f"{REFERENCE}/{config['profile']}/{study}",
         message:
@@ -50,9 +50,9 @@ for study, shown in SHOWN.items():
 
 
 rule record_reference:
-    localrule: True
     input:
         expand(f"{RESULTS}/{{study}}/recorded.json", study=SHOWN),
+    localrule: True
 
 
 @functools.cache
@@ -65,7 +65,6 @@ def recorded():
 
 
 rule reference_figure:
-    localrule: True
     input:
         script="workflow/scripts/plot_{study}.py",
         code=code(*ALWAYS_READ),
@@ -75,14 +74,15 @@ rule reference_figure:
         png="figures/reference/{recorded}/{study}/{folder}/{figure}.png",
     log:
         "logs/reference/{recorded}/{study}/{folder}/{figure}.log",
-    params:
-        figure=lambda w: shlex.join(recorded()[w.recorded, w.study][f"{w.folder}/{w.figure}"]),
-        tables=f"{REFERENCE}/{{recorded}}/{{study}}",
     wildcard_constraints:
         recorded="[^/]+",
         study="[^/]+",
         folder="[^/]+",
         figure="[^/]+",
+    localrule: True
+    params:
+        figure=lambda w: shlex.join(recorded()[w.recorded, w.study][f"{w.folder}/{w.figure}"]),
+        tables=f"{REFERENCE}/{{recorded}}/{{study}}",
     message:
         "Drawing {wildcards.figure} of {wildcards.folder} as recorded with {wildcards.recorded}"
     shell:
@@ -91,7 +91,6 @@ rule reference_figure:
 
 
 rule reference_figures:
-    localrule: True
     input:
         lambda w: [
             f"figures/reference/{profile}/{study}/{figure}.{format}"
@@ -99,3 +98,4 @@ rule reference_figures:
             for figure in figures
             for format in ("pdf", "png")
         ],
+    localrule: True

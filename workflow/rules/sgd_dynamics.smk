@@ -2,7 +2,16 @@
 DYNAMICS_STUDY = f"{RESULTS}/{DYNAMICS}"
 DYNAMICS_RAW = ["eigenvalues", "curvature", "overlaps", "angles", "loss_changes", "bounds"]
 DYNAMICS_TABLES = [*DYNAMICS_RAW, "runs", "bound_correlations", "coverage"]
-DYNAMICS_SETTINGS = ["exact_up_to", "samples", "bound_probability", "sigmas", "confidence", "posterior_samples", "probes", "products"]
+DYNAMICS_SETTINGS = [
+    "exact_up_to",
+    "samples",
+    "bound_probability",
+    "sigmas",
+    "confidence",
+    "posterior_samples",
+    "probes",
+    "products",
+]
 
 
 def dynamics_flags(runs):
@@ -15,9 +24,20 @@ rule sgd_dynamics_measures:
     input:
         script="workflow/scripts/sgd_dynamics.py",
         code=code(
-            "dynamics", "curvature", "linalg", "networks", "data", "runs", "trainers", "seeds", "checkpoints", "trajectories",
-            "described", "devices", "waiting_tables",
-        ),  # fmt: skip
+            "dynamics",
+            "curvature",
+            "linalg",
+            "networks",
+            "data",
+            "runs",
+            "trainers",
+            "seeds",
+            "checkpoints",
+            "trajectories",
+            "described",
+            "devices",
+            "waiting_tables",
+        ),
         trajectories=lambda w: [
             f"{DYNAMICS_STUDY}/runs/{run.path}/{file}"
             for run in TRAJECTORY_JOBS[DYNAMICS][w.job]
@@ -31,6 +51,8 @@ rule sgd_dynamics_measures:
         f"{LOGS}/sgd_dynamics/{{job}}.log",
     benchmark:
         f"{LOGS}/benchmarks/sgd_dynamics/{{job}}.tsv"
+    wildcard_constraints:
+        job="|".join(map(re.escape, TRAJECTORY_JOBS[DYNAMICS])),
     threads: THREADS_PER_JOB
     resources:
         **needs(mem_mb=8000, minutes=120),
@@ -40,8 +62,6 @@ rule sgd_dynamics_measures:
         test=lambda w: test_size_flag(DYNAMICS, w.job.partition("/")[0]),
         device=config["device"],
         folder=lambda w, output: os.path.dirname(output.record),
-    wildcard_constraints:
-        job="|".join(map(re.escape, TRAJECTORY_JOBS[DYNAMICS])),
     message:
         "Measuring along the trainings of {wildcards.job}"
     shell:
@@ -72,7 +92,6 @@ def dynamics_figures():
 
 
 rule sgd_dynamics_tables:
-    localrule: True
     input:
         script="workflow/scripts/tabulate_sgd_dynamics.py",
         code=code("studies", "runs", "trainers"),
@@ -84,6 +103,7 @@ rule sgd_dynamics_tables:
         expand(f"{DYNAMICS_STUDY}/{{table}}.parquet", table=DYNAMICS_TABLES),
     log:
         f"{LOGS}/sgd_dynamics_tables.log",
+    localrule: True
     params:
         measured=lambda w, input: flags(
             {table: [file for file in input.measured if Path(file).stem == table] for table in DYNAMICS_RAW}

@@ -24,14 +24,26 @@ def sketching_figures():
 
 
 rule sharper_sketching_tables:
-    localrule: True
     input:
         script="workflow/scripts/tabulate_sharper_sketching.py",
         code=code(
-            "studies", "figures/html", "runs", "trainers", "seeds", "config", "config_data", "config_schema",
-            "jsonschema_import", "federation_config", "federated/partition", "data/catalog", "data/integrity", "training/selection",
-            "curvature/checkpoint_spectra", "curvature/tables",
-        ),  # fmt: skip
+            "studies",
+            "figures/html",
+            "runs",
+            "trainers",
+            "seeds",
+            "config",
+            "config_data",
+            "config_schema",
+            "jsonschema_import",
+            "federation_config",
+            "federated/partition",
+            "data/catalog",
+            "data/integrity",
+            "training/selection",
+            "curvature/checkpoint_spectra",
+            "curvature/tables",
+        ),
         config=rules.config.output,
         records=[f"{RESULTS}/runs/{run.path}/record.json" for run in FEDERATED_RUNS],
         rounds=[f"{RESULTS}/runs/{run.path}/rounds.parquet" for run in FEDERATED_RUNS],
@@ -48,6 +60,7 @@ rule sharper_sketching_tables:
         ),
     log:
         f"{LOGS}/sharper_sketching_tables.log",
+    localrule: True
     message:
         "Collecting all federated runs into the study's tables"
     shell:

@@ -41,6 +41,6 @@ SPECTRA = expand(f"{RESULTS}/spectra/{{cell}}/{{split}}", cell=CELLS, split=conf
 
 
 rule spectra:
-    localrule: True
     input:
         expand("{folder}/record.json", folder=SPECTRA),
+    localrule: True

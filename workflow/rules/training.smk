@@ -8,8 +8,18 @@ rule train:
     input:
         script="workflow/scripts/train.py",
         code=code(
-            "training", "networks", "data", "curvature/halving", "curvature/losses", "runs", "seeds", "schedules", "described",
-            "checkpoints", "publishing", "devices",
+            "training",
+            "networks",
+            "data",
+            "curvature/halving",
+            "curvature/losses",
+            "runs",
+            "seeds",
+            "schedules",
+            "described",
+            "checkpoints",
+            "publishing",
+            "devices",
         ),
         data=lambda w: f"resources/{Run.from_path(w.run).dataset}.safetensors",
     output:
@@ -43,7 +53,6 @@ def runs_of_cell(cell):
 
 
 rule select_learning_rate:
-    localrule: True
     input:
         script="workflow/scripts/select_learning_rate.py",
         code=code("training/selection"),
@@ -55,6 +64,7 @@ rule select_learning_rate:
         model=f"{RESULTS}/selected/{{cell}}/model.safetensors",
     log:
         f"{LOGS}/select_learning_rate/{{cell}}.log",
+    localrule: True
     params:
         group=lambda w, input: shlex.join(["--group", *input.group]) if input.group else "",
     message:
@@ -65,6 +75,6 @@ rule select_learning_rate:
 
 
 rule models:
-    localrule: True
     input:
         [f"{RESULTS}/selected/{cell}/selection.json" for cell in CELLS],
+    localrule: True

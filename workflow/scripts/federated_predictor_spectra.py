@@ -13,7 +13,8 @@ from hessketch.curvature.predictor_settings import ESTIMATORS, PredictorSettings
 
 
 def trainings_of(arguments: argparse.Namespace, device, progress) -> list:
-    from hessketch.curvature.predictor_spectra import checkpoints_of_rounds, networks_of, training_of_run
+    from hessketch.curvature.job import networks_of
+    from hessketch.curvature.predictor_spectra import checkpoints_of_rounds, training_of_run
     from hessketch.data.prepared import read_prepared
     from hessketch.records import read_record
     from hessketch.runs import Run

@@ -16,18 +16,9 @@ def rows_of(table, arguments: argparse.Namespace):
 
 
 def plot(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.figures.drawing import draw_to_files
+    from hessketch.figures.drawing import draw_from
 
-    names = FIGURES[arguments.figure]
-    draw_to_files(
-        "basins",
-        arguments.figure,
-        [arguments.tables / f"{name}.parquet" for name in names],
-        lambda table: rows_of(table, arguments),
-        (arguments.pdf, arguments.png),
-        progress.say,
-        runs=arguments.tables / "runs.parquet",
-    )
+    draw_from(arguments, "basins", FIGURES[arguments.figure], lambda table: rows_of(table, arguments), progress.say)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

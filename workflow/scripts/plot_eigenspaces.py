@@ -36,18 +36,10 @@ def rows_of(table, arguments: argparse.Namespace, rows: str):
 
 
 def plot(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.figures.drawing import draw_to_files
+    from hessketch.figures.drawing import draw_from
 
     module, names, rows = FIGURES[arguments.figure]
-    draw_to_files(
-        f"eigenspaces_{module}",
-        arguments.figure,
-        [arguments.tables / f"{name}.parquet" for name in names],
-        lambda table: rows_of(table, arguments, rows),
-        (arguments.pdf, arguments.png),
-        progress.say,
-        runs=arguments.tables / "runs.parquet",
-    )
+    draw_from(arguments, f"eigenspaces_{module}", names, lambda table: rows_of(table, arguments, rows), progress.say)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -21,17 +21,10 @@ def rows_of(table, arguments: argparse.Namespace):
 
 
 def plot(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.figures.drawing import draw_to_files
+    from hessketch.figures.drawing import draw_from
 
-    names = FIGURES[arguments.figure]
-    draw_to_files(
-        "outlier_hierarchy",
-        arguments.figure,
-        [arguments.tables / f"{name}.parquet" for name in names],
-        lambda table: rows_of(table, arguments),
-        (arguments.pdf, arguments.png),
-        progress.say,
-        runs=arguments.tables / "runs.parquet",
+    draw_from(
+        arguments, "outlier_hierarchy", FIGURES[arguments.figure], lambda table: rows_of(table, arguments), progress.say
     )
 
 

@@ -28,18 +28,10 @@ def rows_of(table, arguments: argparse.Namespace):
 
 
 def plot(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.figures.drawing import draw_to_files
+    from hessketch.figures.drawing import draw_from
 
     module, names, _ = FIGURES[arguments.figure]
-    draw_to_files(
-        f"over_parametrized_{module}",
-        arguments.figure,
-        [arguments.tables / f"{name}.parquet" for name in names],
-        lambda table: rows_of(table, arguments),
-        (arguments.pdf, arguments.png),
-        progress.say,
-        runs=arguments.tables / "runs.parquet",
-    )
+    draw_from(arguments, f"over_parametrized_{module}", names, lambda table: rows_of(table, arguments), progress.say)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

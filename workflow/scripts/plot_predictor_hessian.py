@@ -14,18 +14,16 @@ FIGURES = {
 
 
 def plot(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.figures.drawing import draw_to_files
+    from hessketch.figures.drawing import draw_from
     from hessketch.studies.predictor_hessian import of_cell
 
     module, names = FIGURES[arguments.figure]
-    draw_to_files(
+    draw_from(
+        arguments,
         f"predictor_hessian_{module}",
-        arguments.figure,
-        [arguments.tables / f"{name}.parquet" for name in names],
+        names,
         lambda table: of_cell(table, arguments.dataset, arguments.network),
-        (arguments.pdf, arguments.png),
         progress.say,
-        runs=arguments.tables / "runs.parquet",
     )
 
 

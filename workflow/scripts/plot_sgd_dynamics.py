@@ -31,18 +31,10 @@ def rows_of(table, arguments: argparse.Namespace, chosen: list[str]):
 
 
 def plot(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.figures.drawing import draw_to_files
+    from hessketch.figures.drawing import draw_from
 
     module, names, chosen = FIGURES[arguments.figure]
-    draw_to_files(
-        f"sgd_dynamics_{module}",
-        arguments.figure,
-        [arguments.tables / f"{name}.parquet" for name in names],
-        lambda table: rows_of(table, arguments, chosen),
-        (arguments.pdf, arguments.png),
-        progress.say,
-        runs=arguments.tables / "runs.parquet",
-    )
+    draw_from(arguments, f"sgd_dynamics_{module}", names, lambda table: rows_of(table, arguments, chosen), progress.say)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -19,18 +19,16 @@ FIGURES = {
 
 
 def plot(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.figures.drawing import draw_to_files
+    from hessketch.figures.drawing import draw_from
     from hessketch.studies.sharper_sketching import of_cell
 
     module, names = FIGURES[arguments.figure]
-    draw_to_files(
+    draw_from(
+        arguments,
         f"sharper_sketching_{module}",
-        arguments.figure,
-        [arguments.tables / f"{name}.parquet" for name in names],
+        names,
         lambda table: of_cell(table, arguments.dataset, arguments.network, arguments.variant),
-        (arguments.pdf, arguments.png),
         progress.say,
-        runs=arguments.tables / "runs.parquet",
     )
 
 

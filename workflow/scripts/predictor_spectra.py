@@ -12,7 +12,8 @@ from hessketch.curvature.predictor_settings import ESTIMATORS, PredictorSettings
 
 def training_of(path: str, arguments: argparse.Namespace, prepared, device, progress):
     """What is looked at of one run."""
-    from hessketch.curvature.predictor_spectra import checkpoints_at_epochs, networks_of, training_of_run
+    from hessketch.curvature.job import networks_of
+    from hessketch.curvature.predictor_spectra import checkpoints_at_epochs, training_of_run
     from hessketch.records import read_record
     from hessketch.runs import Run
     from hessketch.trajectories import read_trajectory

@@ -1,4 +1,4 @@
-"""Spectra of the Hessian, the GGN and the residual of one trained network on one split."""
+"""Spectra of the Hessian, the GGN, the residual and any further operators of one trained network on one split."""
 
 import argparse
 from pathlib import Path
@@ -19,6 +19,7 @@ def spectrum(arguments: argparse.Namespace, progress) -> None:
     if spread_over_processes(arguments.processes, arguments.device):
         return
     from hessketch.curvature.job import load_network, spectra_of_network
+    from hessketch.curvature.operators import COMPONENTS
     from hessketch.data.of_run import examples_of_run
     from hessketch.data.prepared import read_prepared
     from hessketch.runs import Run
@@ -38,6 +39,7 @@ def spectrum(arguments: argparse.Namespace, progress) -> None:
         spectrum_settings_from(arguments, METHODS, examples.classes),
         arguments.output,
         seed=derive_seed(run.seed, run.path, f"spectrum {arguments.split}"),
+        operators=(*COMPONENTS, *arguments.operators),
         **spectrum_options_from(arguments, device),
         columns={**selected.identity(), "split": arguments.split},
         group=group,
@@ -50,6 +52,7 @@ def spectrum(arguments: argparse.Namespace, progress) -> None:
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("cell", help="identity of the cell: dataset/noise0/n100/network-norm-w1/loss/sgd/seed0")
 parser.add_argument("--split", choices=["train", "test"], required=True, help="examples to average over")
+parser.add_argument("--operators", nargs="+", default=[], help="further ones, beside Hessian, GGN and residual")
 parser.add_argument("--model", type=Path, required=True, help="weights of the selected run")
 parser.add_argument(
     "--processes", type=whole_number(1), default=1, help="processes, each with a GPU where there are GPUs (default: 1)"

@@ -9,9 +9,9 @@ TABLES = ("paths", "barriers")
 
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.records import read_record
+    from hessketch.records import joined, read_record
     from hessketch.studies.basins import COLUMNS, KEYS, barrier_summary, best_places
-    from hessketch.studies.raw_tables import joined, read_raw, runs_table
+    from hessketch.studies.raw_tables import read_raw, runs_table
 
     tables = {name: joined(read_raw(getattr(arguments, name), name, COLUMNS[name], KEYS)) for name in TABLES}
     tables |= {

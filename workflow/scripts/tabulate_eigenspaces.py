@@ -10,10 +10,10 @@ TABLES = ("overlaps", "layers", "eigenvalues", "quality", "metrics", "stability"
 
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.records import read_record, read_table
+    from hessketch.records import joined, read_record, read_table
     from hessketch.studies import eigenspaces as study
     from hessketch.studies import eigenspaces_comparisons as comparisons
-    from hessketch.studies.raw_tables import joined, read_raw, runs_table
+    from hessketch.studies.raw_tables import read_raw, runs_table
 
     tables = {name: joined(read_raw(getattr(arguments, name), name, study.TABLES[name])) for name in TABLES}
     at_ratios = study.at_ratios(tables["overlaps"], tables["metrics"])

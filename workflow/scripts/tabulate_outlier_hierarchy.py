@@ -10,9 +10,9 @@ TABLES = ("parts", "means", "alignment")
 
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.records import read_table
+    from hessketch.records import joined, read_table
     from hessketch.studies.outlier_hierarchy import COLUMNS, attribution, densities_of, matches, trained_runs
-    from hessketch.studies.raw_tables import joined, read_raw
+    from hessketch.studies.raw_tables import read_raw
 
     tables = {name: joined(read_raw(getattr(arguments, name), name, COLUMNS[name])) for name in TABLES}
     tables["attribution"] = attribution(tables["parts"])

@@ -9,10 +9,10 @@ TABLES = ("spectra", "alignments")
 
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.records import read_record
+    from hessketch.records import joined, read_record
     from hessketch.studies.over_parametrized import COLUMNS, counts, ends, outlier_match
     from hessketch.studies.over_parametrized_sweeps import data_sweep, slopes, width_sweep
-    from hessketch.studies.raw_tables import joined, read_raw, runs_table
+    from hessketch.studies.raw_tables import read_raw, runs_table
 
     raw = {name: read_raw(getattr(arguments, name), name, COLUMNS[name]) for name in TABLES}
     alignments = joined(raw["alignments"])

@@ -9,8 +9,8 @@ TABLES = ("eigenvalues", "curvature", "overlaps", "angles", "loss_changes", "bou
 
 
 def tabulate(arguments: argparse.Namespace, progress) -> None:
-    from hessketch.records import read_record
-    from hessketch.studies.raw_tables import joined, read_raw, runs_table
+    from hessketch.records import joined, read_record
+    from hessketch.studies.raw_tables import read_raw, runs_table
     from hessketch.studies.sgd_dynamics import TABLES as COLUMNS
     from hessketch.studies.sgd_dynamics import bound_correlations
     from hessketch.studies.sgd_dynamics_coverage import coverage

@@ -1,33 +1,84 @@
-"""Measures of the claims; see the module of the same name."""
+"""Measures of the claims on basins: barriers between solutions of large and small batches, moves between them."""
 
+import numpy as np
 import pandas as pd
 
-from hessketch.claims.claim import NotTested, Tables
+from hessketch.claims.claim import Tables
+from hessketch.claims.measuring import diverged_runs, identities, worded
+from hessketch.claims.observations import observed, required, rows
 
-
-def best_place(tables: Tables) -> pd.DataFrame:
-    raise NotTested("not measured yet")
+STUDY = "basins"
+_PAIRS = {
+    "continued": "large batches and small ones that go on from them",
+    "same_start": "large and small batches from one initialisation",
+    "other_start": "large and small batches from two initialisations, on the same examples",
+}
 
 
 def continued_barrier(tables: Tables) -> pd.DataFrame:
-    raise NotTested("not measured yet")
-
-
-def found_barrier(tables: Tables) -> pd.DataFrame:
-    raise NotTested("not measured yet")
-
-
-def move_in_top(tables: Tables) -> pd.DataFrame:
-    raise NotTested("not measured yet")
-
-
-def other_start_barrier(tables: Tables) -> pd.DataFrame:
-    raise NotTested("not measured yet")
+    """Barrier of the straight line to small batches that go on from large ones, over ln C."""
+    return _barrier(tables, "continued", "line")
 
 
 def same_start_barrier(tables: Tables) -> pd.DataFrame:
-    raise NotTested("not measured yet")
+    """Barrier of the straight line between batch sizes from one initialisation, over ln C."""
+    return _barrier(tables, "same_start", "line")
+
+
+def found_barrier(tables: Tables) -> pd.DataFrame:
+    """Barrier of the path that was found between batch sizes from one initialisation, over ln C."""
+    return _barrier(tables, "same_start", "found")
+
+
+def other_start_barrier(tables: Tables) -> pd.DataFrame:
+    """Barrier of the straight line between batch sizes from two initialisations, over ln C."""
+    return _barrier(tables, "other_start", "line")
+
+
+def best_place(tables: Tables) -> pd.DataFrame:
+    """Place of the highest test accuracy on the line from large batches (0) to small ones that go on (1)."""
+    frame = _of_pair(_sound(tables, "best_places"), "continued")
+    return _observed(frame.assign(value=frame["at_highest_test_accuracy"], n=np.nan, p=np.nan))
 
 
 def test_accuracy_gain(tables: Tables) -> pd.DataFrame:
-    raise NotTested("not measured yet")
+    """Test accuracy after small batches that go on from large ones less that after large ones."""
+    frame = _ends(tables, "continued", "line")
+    return _observed(frame.assign(value=frame["second_test_accuracy"] - frame["first_test_accuracy"]))
+
+
+def move_in_top(tables: Tables) -> pd.DataFrame:
+    """Share of the squared move to small batches that go on from large ones in the top eigenspace."""
+    frame = _ends(tables, "continued", "line")
+    return _observed(frame.assign(value=frame["move_in_top"]))
+
+
+def _barrier(tables: Tables, pair: str, path: str) -> pd.DataFrame:
+    frame = _ends(tables, pair, path)
+    return _observed(frame.assign(value=frame["barrier"] / np.log(frame["classes"].astype(float))))
+
+
+def _ends(tables: Tables, pair: str, path: str) -> pd.DataFrame:
+    """Rows of one kind of pair and path whose ends were trained on the same examples."""
+    frame = _sound(tables, "barriers")
+    frame = required(frame[frame["path"] == path], f"no path of the kind {path!r} was measured")
+    return _of_pair(frame[frame["same_examples"].astype(bool)], pair)
+
+
+def _of_pair(frame: pd.DataFrame, pair: str) -> pd.DataFrame:
+    return required(frame[frame["pair"] == pair], f"needs pairs of {_PAIRS[pair]}")
+
+
+def _sound(tables: Tables, name: str) -> pd.DataFrame:
+    """Rows of pairs of which neither run diverged."""
+    frame = rows(tables, f"{STUDY}/{name}")
+    diverged = diverged_runs(tables, f"{STUDY}/{name}")
+    first = identities(frame, {"trainer": "first_trainer"})
+    second = identities(frame, {"trainer": "second_trainer", "seed": "second_seed"})
+    kept = [a not in diverged and b not in diverged for a, b in zip(first, second, strict=True)]
+    return required(frame[kept], "every pair has a run that diverged: it takes smaller learning rates")
+
+
+def _observed(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.assign(trainers=frame["first_trainer"] + " to " + frame["second_trainer"])
+    return observed(frame, "what was measured is not known (NaN) in any pair", worded(frame, {"trainers": "{}"}))

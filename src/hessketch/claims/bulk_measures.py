@@ -1,5 +1,7 @@
 """Measures of the claims on the bulk: from the tables of the full-spectrum study to observations."""
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from hessketch.claims.claim import Tables
@@ -85,7 +87,7 @@ def distance_from_exponent(tables: Tables) -> pd.DataFrame:
     return _of_sides(tables, lambda table: (table["exponent"] - 2.6).abs())
 
 
-def _of_sides(tables: Tables, value) -> pd.DataFrame:
+def _of_sides(tables: Tables, value: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
     table = _residual_tails(tables)
     missing = "no tail is long enough to fit a law to: " + _reasons(table)
     return observed(table.assign(value=value(table)), missing, table["sign"].map({1: "right side", -1: "left side"}))
@@ -98,4 +100,5 @@ def _residual_tails(tables: Tables) -> pd.DataFrame:
 
 
 def _reasons(table: pd.DataFrame) -> str:
-    return "; ".join(sorted({reason for reason in table["reason"] if reason})) or "no reason recorded"
+    """Of the tails without a fit the first one's reason."""
+    return next((reason for reason in table["reason"] if reason), "no reason recorded")

@@ -11,6 +11,9 @@ from hessketch.claims import (
     sgd_dynamics,
     sharper_sketching,
 )
+from hessketch.claims.claim import Claim
+from hessketch.errors import InputError
+from hessketch.extensions import registered
 
 CLAIMS = (
     *full_spectrum.CLAIMS,
@@ -26,3 +29,11 @@ CLAIMS = (
 STUDIES = tuple(dict.fromkeys(claim.study for claim in CLAIMS))
 TABLES = tuple(sorted({table for claim in CLAIMS for table in claim.tables}))
 """`study/table` of every table that a claim reads."""
+
+
+def all_claims() -> tuple[Claim, ...]:
+    """CLAIMS and those that extensions have registered; raises InputError for one of these that has another's name."""
+    own = registered("claim")
+    for name in {claim.name for claim in CLAIMS} & set(own):
+        raise InputError(f"claim {name!r} is there already; choose another name")
+    return (*CLAIMS, *own.values())

@@ -6,6 +6,8 @@ from typing import Literal
 
 import pandas as pd
 
+from hessketch.extensions import register
+
 Tables = Mapping[str, pd.DataFrame]
 """The tables that a claim reads, by `study/table`."""
 
@@ -58,3 +60,11 @@ class Claim:
     measure: Callable[[Tables], pd.DataFrame]
     unit: str = ""
     over: Over = "every case"
+
+
+def register_claim(claim: Claim) -> None:
+    """Adds a claim of the user's own, judged beside the package's; its `paper` need not be one of `papers.PAPERS`.
+
+    Raises InputError for a name that is taken or not of lower-case letters, digits and underscores.
+    """
+    register("claim", claim.name, claim, (), claim.measure)

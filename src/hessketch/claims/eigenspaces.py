@@ -7,6 +7,7 @@ k / p by chance. Their numbers are of a network of 7,030 parameters on MNIST of 
 from functools import partial
 
 from hessketch.claims import eigenspaces_measures as measures
+from hessketch.claims import subspace_measures as subspaces
 from hessketch.claims.claim import Claim
 
 _claim = partial(Claim, paper="fernandez2025", study="eigenspaces")
@@ -144,7 +145,7 @@ _SUBSPACES = (
         tables=("eigenspaces/runs", "eigenspaces/stability"),
         figure="*/stability",
         pictured="heat maps over pairs of steps up to 250: eigenspaces mostly above .8, at .5 % of p down to .5",
-        measure=measures.similarity_to_start,
+        measure=subspaces.similarity_to_start,
     ),
     _claim(
         name="masks_settle_after_a_hundred_steps",
@@ -157,7 +158,7 @@ _SUBSPACES = (
         tables=("eigenspaces/runs", "eigenspaces/stability"),
         figure="*/stability",
         pictured="heat maps over pairs of steps up to 250: masks of step 0 share little with later ones, which agree",
-        measure=measures.settled_masks,
+        measure=subspaces.settled_masks,
     ),
     _claim(
         name="eigenspaces_settle_before_masks",
@@ -171,7 +172,7 @@ _SUBSPACES = (
         tables=("eigenspaces/runs", "eigenspaces/stability"),
         figure="*/stability",
         pictured="heat maps over pairs of steps up to 250: eigenspaces alike from the start, masks later",
-        measure=measures.eigenspaces_less_masks,
+        measure=subspaces.eigenspaces_less_masks,
     ),
     _claim(
         name="overlap_is_share_of_dimensions",
@@ -184,7 +185,7 @@ _SUBSPACES = (
         tables=("eigenspaces/metric_study",),
         figure="metrics/metric_study",
         pictured="similarity of random pairs against k / D by metric: the overlap on the diagonal",
-        measure=measures.overlap_off_diagonal,
+        measure=subspaces.overlap_off_diagonal,
     ),
     _claim(
         name="other_metrics_saturate",
@@ -198,7 +199,7 @@ _SUBSPACES = (
         tables=("eigenspaces/metric_study",),
         figure="metrics/metric_study",
         pictured="similarity of random pairs against k / D by metric: three of them at zero",
-        measure=measures.saturated_similarity,
+        measure=subspaces.saturated_similarity,
     ),
 )
 
@@ -214,7 +215,7 @@ _SKETCHES = (
         tables=("eigenspaces/runs", "eigenspaces/overlaps"),
         figure="*/overlap_over_steps",
         pictured="exact and sketched overlap over steps, one on the other",
-        measure=measures.sketched_overlap_error,
+        measure=subspaces.sketched_overlap_error,
     ),
     _claim(
         name="sketched_eigenvalues_near_exact",
@@ -227,7 +228,7 @@ _SKETCHES = (
         tables=("eigenspaces/runs", "eigenspaces/eigenvalues"),
         figure="*/sketch_quality",
         pictured="no figure; 6.06 4.85 1.95 1.34 exact and 6.046 4.832 1.941 1.323 sketched at step 100",
-        measure=measures.sketched_eigenvalue_error,
+        measure=subspaces.sketched_eigenvalue_error,
     ),
     _claim(
         name="a_posteriori_norm_estimate",
@@ -240,7 +241,7 @@ _SKETCHES = (
         tables=("eigenspaces/runs", "eigenspaces/quality"),
         figure="*/sketch_quality",
         pictured="no figure; 248.7 estimated and 222.1 exact at step 300",
-        measure=measures.norm_estimate_error,
+        measure=subspaces.norm_estimate_error,
     ),
     _claim(
         name="few_pairs_hold_the_hessian",
@@ -253,7 +254,7 @@ _SKETCHES = (
         tables=("eigenspaces/runs", "eigenspaces/quality"),
         figure="*/sketch_quality",
         pictured="no figure; residual 4.15 of 63.4 at step 100, 7.25 of 248.7 at step 300",
-        measure=measures.residual_share,
+        measure=subspaces.residual_share,
     ),
     _claim(
         name="sketching_is_faster",
@@ -266,7 +267,7 @@ _SKETCHES = (
         tables=("eigenspaces/runs", "eigenspaces/quality"),
         figure="*/runtimes",
         pictured="runtimes of the steps of the sketched decomposition by network",
-        measure=measures.times_faster,
+        measure=subspaces.times_faster,
     ),
     _claim(
         name="thousand_eigenpairs_of_ten_million_parameters",
@@ -280,7 +281,7 @@ _SKETCHES = (
         tables=("eigenspaces/runs", "eigenspaces/quality"),
         figure="*/sketch_quality",
         pictured="1,500 eigenpairs of a ResNet18 of 11.7 million parameters on ImageNet",
-        measure=measures.pairs_at_scale,
+        measure=subspaces.pairs_at_scale,
     ),
 )
 

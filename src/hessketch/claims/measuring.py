@@ -1,4 +1,4 @@
-"""What measures of runs with checkpoints share: rows of runs that finished, sweeps paired by seed, parts of training."""
+"""What measures of followed runs share: those that finished, sweeps paired by seed, parts of a training."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -7,8 +7,8 @@ import pandas as pd
 
 from hessketch.claims.claim import NotTested, Tables
 from hessketch.claims.observations import rows
+from hessketch.records import joined
 from hessketch.runs import IDENTITY
-from hessketch.studies.raw_tables import joined
 
 
 def finished(tables: Tables, name: str) -> pd.DataFrame:
@@ -28,7 +28,8 @@ def finished(tables: Tables, name: str) -> pd.DataFrame:
 def diverged_runs(tables: Tables, name: str) -> set[tuple]:
     """Identities of the runs that diverged in the study of a table `study/table`."""
     runs = rows(tables, f"{name.split('/')[0]}/runs")
-    return set(identities(runs[runs["status"] == "diverged"]))
+    diverged = runs[runs["status"] == "diverged"]
+    return set(identities(diverged)) if len(diverged) else set()
 
 
 def identities(frame: pd.DataFrame, renamed: Mapping[str, str] | None = None) -> Iterable[tuple]:

@@ -11,20 +11,25 @@ from hessketch.claims.papers import PAPERS
 from hessketch.claims.verdicts import VERDICTS
 
 WIDTH = 118
-_COLUMNS = {"statement": 38, "criterion": 36, "value": 15, "cases": 7, "verdict": 14}
+_COLUMNS = {"statement": 37, "criterion": 35, "value": 17, "cases": 7, "verdict": 14}
 _GAP = "  "
 
 
 def claims_text(claims: pd.DataFrame) -> str:
     """The verdicts by paper, each with its scale and what decided it, and a tally; at most WIDTH columns wide."""
     blocks = []
-    for key, paper in PAPERS.items():
-        own = claims[claims["paper"] == key]
-        if len(own):
-            title = textwrap.fill(f"{paper.authors} ({paper.year}): {paper.title}. {paper.where}", WIDTH)
-            blocks += [f"{title}\n{_line({name: name for name in _COLUMNS})}\n{'-' * WIDTH}"]
-            blocks += [_claim(row) for row in own.to_dict("records")]
+    for key in _papers(claims):
+        paper = PAPERS.get(key)
+        title = f"{paper.authors} ({paper.year}): {paper.title}. {paper.where}" if paper else key
+        blocks += [f"{textwrap.fill(title, WIDTH)}\n{_line({name: name for name in _COLUMNS})}\n{'-' * WIDTH}"]
+        blocks += [_claim(row) for row in claims[claims["paper"] == key].to_dict("records")]
     return "\n\n".join([*blocks, _tally(claims)])
+
+
+def _papers(claims: pd.DataFrame) -> list[str]:
+    """Keys of the claims' papers, in the order of PAPERS, then those of claims of one's own."""
+    present = set(claims["paper"])
+    return [*(key for key in PAPERS if key in present), *sorted(present - set(PAPERS))]
 
 
 def measured_text(value: float, standard_error: float) -> str:
@@ -66,7 +71,7 @@ def _line(cells: dict[str, str]) -> str:
 def _tally(claims: pd.DataFrame) -> str:
     """Counts of the verdicts, of each paper and in all."""
     rows = [("", *VERDICTS, "claims")]
-    groups = [(paper, claims[claims["paper"] == paper]) for paper in PAPERS if (claims["paper"] == paper).any()]
+    groups = [(paper, claims[claims["paper"] == paper]) for paper in _papers(claims)]
     for name, own in [*groups, ("all", claims)]:
         rows.append((name, *(str((own["verdict"] == verdict).sum()) for verdict in VERDICTS), str(len(own))))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

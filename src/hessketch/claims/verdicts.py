@@ -7,6 +7,7 @@ and not tested in between. With one seed, or seeds that do not differ, the value
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from hessketch.claims.catalog import CLAIMS, STUDIES
+from hessketch.claims.catalog import STUDIES, all_claims
 from hessketch.claims.claim import CASE, OBSERVED, Claim, NotTested
 from hessketch.claims.observations import case_name, scale
 from hessketch.errors import InputError
@@ -31,6 +32,10 @@ COLUMNS = (
 _TOLD = ("paper", "place", "statement", "quantity", "unit", "sense", "threshold", "why", "over", "study", "figure",
          "pictured")  # fmt: skip
 _CASE = list(CASE)
+_UNDECIDED = {
+    "value": math.nan, "standard_error": math.nan, "seeds": 0, "cases": 0, "cases_met": 0, "deciding_case": "",
+    "scale": "", "verdict": NOT_TESTED,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,34 +46,33 @@ class Judged:
     observations: pd.DataFrame  # one row a claim, case and seed: `claim` and OBSERVED
 
 
-def judged(results: Path, claims: Iterable[Claim] = CLAIMS, studies: Iterable[str] = STUDIES) -> Judged:
+def judged(results: Path, claims: Iterable[Claim] | None = None, studies: Iterable[str] | None = None) -> Judged:
     """Verdicts on claims by the tables of a profile, `results/STUDY/TABLE.parquet`.
 
-    `results` is a profile's folder, as the pipeline made or recorded it; claims on studies that are not among `studies`
-    are not tested, whatever lies there.
+    `results` is a profile's folder, as the pipeline made or recorded it; claims (default: all) on studies that are not
+    among `studies` (default: those of all claims) are not tested, whatever lies there.
 
     Raises InputError where the folder has tables of none of the studies, and for a damaged table.
     """
-    results, studies = Path(results), set(studies)
+    known = {*STUDIES, *(claim.study for claim in all_claims())}
+    results, studies = Path(results), known if studies is None else set(studies)
     if not any(any((results / study).glob("*.parquet")) for study in studies):
         raise InputError(
             f"{results}: no tables of a study there; give a folder of results that has one of {', '.join(STUDIES)}"
         )
     read = functools.cache(lambda name: read_table(results / f"{name}.parquet"))
     rows, seen = [], [pd.DataFrame(columns=["claim", *OBSERVED])]
-    for claim in claims:
+    for claim in all_claims() if claims is None else claims:
         try:
             observations = _observations(claim, results, studies, read)
         except NotTested as untested:
-            decided = {"seeds": 0, "cases": 0, "cases_met": 0, "verdict": NOT_TESTED, "reason": str(untested)}
+            decided = {**_UNDECIDED, "reason": str(untested)}
         else:
             decided = verdict(claim, observations)
             seen.append(observations.assign(claim=claim.name))
         rows.append({"claim": claim.name, **{name: getattr(claim, name) for name in _TOLD}, **decided})
-    texts = {"deciding_case": "", "scale": "", "reason": ""}
-    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS)).fillna(texts)
     found = pd.concat(seen[1:] or seen, ignore_index=True)
-    return Judged(table.astype({"value": float, "standard_error": float}), found[["claim", *OBSERVED]])
+    return Judged(pd.DataFrame(rows)[list(COLUMNS)], found[["claim", *OBSERVED]])
 
 
 def _observations(claim: Claim, results: Path, studies: set[str], read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:

@@ -30,13 +30,14 @@ from hessketch.cli import (
     whole_number,
 )
 from hessketch.commands.spectrum import Loaded, add_checkpoint, load
-from hessketch.curvature.operators import OPERATORS
+from hessketch.curvature.named import operator_names
 from hessketch.errors import InputError
 from hessketch.linalg.many_eigenpairs import METHODS
 from hessketch.linalg.sketch_settings import SketchSettings
 from hessketch.linalg.sketch_sizes import METHODS as RECOVERIES
 
 if TYPE_CHECKING:
+    from hessketch.curvature.named import RegisteredOperator
     from hessketch.curvature.operators import CurvatureOperator
     from hessketch.linalg.many_eigenpairs import ManyEigenpairs
 
@@ -47,8 +48,7 @@ _OF_SKETCH = [field for field in fields(SketchSettings) if field.name not in ("p
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
-    names = [name for name in OPERATORS if name != "predictor"]
-    parser.add_argument("--operator", choices=names, default="hessian", help="(default: hessian)")
+    parser.add_argument("--operator", choices=operator_names(), default="hessian", help="(default: hessian)")
     parser.add_argument("--pairs", type=whole_number(1), required=True, help="how many eigenpairs")
     parser.add_argument("--method", choices=METHODS, default="auto", help="(default: auto)")
     parser.add_argument(
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, progress) -> None:
     from hessketch.curvature.losses import loss_function
-    from hessketch.curvature.operators import CurvatureOperator
+    from hessketch.curvature.named import named_operator
     from hessketch.linalg.many_eigenpairs import many_eigenpairs
     from hessketch.provenance import Stopwatch
     from hessketch.seeds import derive_seed
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace, progress) -> None:
     memory = memory_from(arguments, device) // 2  # half for graphs, half for vectors
     seed = derive_seed(loaded.run.seed, arguments.dataset, f"eigenpairs {arguments.split}")
     batches = loaded.examples.to(device).batches(arguments.batch_size)
-    operator = CurvatureOperator(
+    operator = named_operator(
         arguments.operator, loaded.model.to(device), loss_function(loaded.run.loss), batches, memory=memory,
         tf32=arguments.tf32,
     )  # fmt: skip
@@ -142,7 +142,9 @@ def _store(folder: Path, method: str, task: dict[str, Any], every: float):
     return LanczosStore(folder / method, identity, every)
 
 
-def _facts(found: "ManyEigenpairs", operator: "CurvatureOperator", loaded: Loaded) -> dict[str, Any]:
+def _facts(
+    found: "ManyEigenpairs", operator: "CurvatureOperator | RegisteredOperator", loaded: Loaded
+) -> dict[str, Any]:
     from hessketch.checkpoints import parameter_order
     from hessketch.provenance import environment
 
@@ -192,10 +194,11 @@ def _shares_left(found: "ManyEigenpairs") -> dict[str, Any]:
     """
     from hessketch.linalg.a_posteriori import scree_bounds
 
-    bounds = (float("nan"),) * 2
+    lower: Any = float("nan")
+    upper: Any = float("nan")
     if found.errors is not None:
-        bounds = (bound[1:] for bound in scree_bounds(found.values, found.errors))
-    return dict(zip(("share_left_lower", "share_left_upper"), bounds, strict=True))
+        lower, upper = (bound[1:] for bound in scree_bounds(found.values, found.errors))
+    return {"share_left_lower": lower, "share_left_upper": upper}
 
 
 def _show(arguments: argparse.Namespace, found: "ManyEigenpairs", record: dict[str, Any]) -> None:

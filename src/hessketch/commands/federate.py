@@ -22,14 +22,17 @@ from hessketch.cli import (
 )
 from hessketch.commands.train import add_data, add_network, run_and_examples
 from hessketch.federated.settings import FederatedSettings
-from hessketch.trainers import FEDERATED
+from hessketch.trainers import federated_methods
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_network(parser)
     parser.add_argument(
-        "--method", choices=FEDERATED, default="count_sketch", help="how updates are sent (default: count_sketch)"
+        "--method",
+        choices=federated_methods(),
+        default="count_sketch",
+        help="how updates are sent (default: count_sketch)",
     )
     parser.add_argument(
         "--reduction", type=float, help="dimension reduction: bytes of a whole update over those sent, at least 1"
@@ -53,6 +56,7 @@ def run(arguments: argparse.Namespace, progress) -> None:
     from hessketch.trainers import Trainer
 
     settings = settings_from(arguments, FederatedSettings)
+    settings.require_read(arguments.method)
     trainer = Trainer(arguments.method, arguments.error_feedback, arguments.reduction)
     identity, train, test = run_and_examples(arguments, trainer.label)
     device = device_from(arguments)

@@ -19,6 +19,7 @@ import yaml
 from hessketch.cli import whole_number
 from hessketch.config import config_problems
 from hessketch.config_schema import fill_defaults
+from hessketch.config_text import repeated_keys
 from hessketch.errors import InputError
 from hessketch.records import write_record
 
@@ -62,9 +63,10 @@ def read_config(configfile: Path, schema_file: Path) -> dict:
     """A profile with its defaults filled; raises InputError naming every problem."""
     try:
         schema, config = (yaml.safe_load(path.read_text()) for path in (schema_file, configfile))
+        repeated = repeated_keys(configfile)
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{configfile} cannot be read as a profile of {schema_file.parent}: {error}") from None
-    problems = config_problems(config, schema)
+    problems = repeated + config_problems(config, schema)
     if problems:
         raise InputError(f"{configfile}: {len(problems)} to mend\n" + "\n".join(f"  {line}" for line in problems))
     return fill_defaults(config, schema)

@@ -29,7 +29,8 @@ from hessketch.cli import (
 )
 from hessketch.commands.train import add_data
 from hessketch.curvature.losses import LOSSES
-from hessketch.curvature.operators import COMPONENTS, OPERATORS
+from hessketch.curvature.named import operator_names
+from hessketch.curvature.operators import COMPONENTS
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError
 from hessketch.linalg.methods import METHODS
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--operators",
         nargs="+",
-        choices=[name for name in OPERATORS if name != "predictor"],
+        choices=operator_names(),
         default=list(COMPONENTS),
         help=f"(default: {' '.join(COMPONENTS)})",
     )

@@ -1,8 +1,8 @@
 """Averages over all examples of a batch's product: what is kept between products, what is rebuilt, who shares it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -23,6 +23,7 @@ from hessketch.progress import note
 GRAPHS_SHARE = 0.5
 
 BatchProduct = Callable[..., list[Tensor]]
+Result = TypeVar("Result")
 
 
 def require_frozen(model: nn.Module) -> None:
@@ -53,7 +54,7 @@ class ExampleAverage:
         model: nn.Module,
         loss: Loss,
         batches: Iterable[tuple[Any, Any]],
-        parameters: dict[str, Tensor],
+        parameters: Mapping[str, Tensor],
         build: Builders,
         *,
         memory: int | None,
@@ -104,9 +105,10 @@ class ExampleAverage:
             if full:
                 continue
             parts = self._kept_parts(Part(inputs, targets), memory - used)
-            full = parts is None
-            if not full:
-                used += sum(part.product.kept_bytes() for part in parts)
+            if parts is None:
+                full = True
+            else:
+                used += sum(part.product.kept_bytes() for part in parts if part.product is not None)
                 self._kept.append(parts)
         if full and not self._in_order:
             self._kept = []
@@ -135,12 +137,13 @@ class ExampleAverage:
             return self._kept_parts(batch, memory)
         return parts
 
-    def _find_reduction(self, inputs: Any, targets: Any) -> None:
-        """Whether the loss is a mean, a sum or one value an example: asked once, of the first batch."""
+    def _summed_loss(self, inputs: Any, targets: Any) -> Callable[[Tensor, Any], Tensor]:
+        """The loss as a sum: whether it is a mean, a sum or one value an example is asked once, of the first batch."""
         if self._summed is None:
             with torch.no_grad():
                 outputs = require_finite(self._network(self._moved(inputs))(self.parameters))
             self._summed = summed_loss(self._loss, outputs, self._moved(targets))
+        return self._summed
 
     def _moved(self, data: Any) -> Any:
         def move(leaf: Any) -> Any:
@@ -154,9 +157,11 @@ class ExampleAverage:
     def _network(self, inputs: Any) -> Callable[[Pieces], Tensor]:
         return lambda pieces: functional_call(self._model, dict(zip(self._names, pieces, strict=True)), (inputs,))
 
-    def _product(self, part: Part, build: Callable[[Batch], Any]) -> Any:
-        self._find_reduction(part.inputs, part.targets)
-        return build(self._batch(part.inputs, part.targets))
+    def _product(self, part: Part, build: Callable[[Batch], Result]) -> Result:
+        summed = self._summed_loss(part.inputs, part.targets)
+        inputs, targets = self._moved(part.inputs), self._moved(part.targets)
+        network = self._network(inputs)
+        return build(Batch(network, self.parameters, lambda outputs: summed(outputs, targets), self._fixed))
 
     def _keep_less(self) -> None:
         """Lets go of half of what is kept; of data without an order of all of it."""
@@ -167,10 +172,6 @@ class ExampleAverage:
         if kept:
             note(f"out of memory with graphs of {kept} batches kept: {self.batches_kept} stay")
         release_memory()
-
-    def _batch(self, inputs: Any, targets: Any) -> Batch:
-        summed, inputs, targets = self._summed, self._moved(inputs), self._moved(targets)
-        return Batch(self._network(inputs), self.parameters, lambda outputs: summed(outputs, targets), self._fixed)
 
     def _pieces(self, vector: Tensor) -> list[Tensor]:
         pieces = vector.split(self._sizes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from hessketch.errors import InputError, NotFiniteError
 
 Pieces = Sequence[Tensor]  # one tensor a parameter, in its shape
+Root = TypeVar("Root", Tensor, GradientEdge)
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,16 @@ class Batch:
     parameters: Pieces  # leaves that require gradients
     loss: Callable[[Tensor], Tensor]  # sum of the examples' losses, from outputs
     fixed: Pieces  # tensors that exist anyway: parameters, buffers
+
+
+class Product(Protocol):
+    """A batch's curvature matrix, summed over its examples, which multiplies vectors given in pieces."""
+
+    def __call__(self, vector: Pieces) -> list[Tensor]: ...
+
+    def kept_bytes(self) -> int:
+        """Memory of what is kept between vectors, parameters and buffers aside."""
+        ...
 
 
 def require_finite(outputs: Tensor) -> Tensor:
@@ -36,17 +48,17 @@ def edges(tensors: Sequence[Tensor | None]) -> list[GradientEdge | None]:
     return [None if t is None or not t.requires_grad else get_gradient_edge(t) for t in tensors]
 
 
-def vector_jacobian(outputs, inputs: Pieces, weights: Pieces, **options) -> list[Tensor]:
+def vector_jacobian(outputs: Sequence[Root | None], inputs: Pieces, weights: Pieces, **options: bool) -> list[Tensor]:
     """Gradient of sum <outputs, weights> in the inputs; outputs may be edges, constants among them contribute zero."""
-    live = [(o, w) for o, w in zip(outputs, weights, strict=True) if isinstance(o, GradientEdge) or _has_graph(o)]
+    live = [
+        (o, w)
+        for o, w in zip(outputs, weights, strict=True)
+        if o is not None and (isinstance(o, GradientEdge) or o.requires_grad)
+    ]
     if not live:
         return [torch.zeros_like(i) for i in inputs]
     found = torch.autograd.grad([o for o, _ in live], inputs, [w for _, w in live], allow_unused=True, **options)
     return [torch.zeros_like(i) if g is None else g for g, i in zip(found, inputs, strict=True)]
-
-
-def _has_graph(tensor: Tensor | None) -> bool:
-    return tensor is not None and tensor.requires_grad
 
 
 def loss_slope(batch: Batch, outputs: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from torch import Tensor, nn
 
 from hessketch.checkpoints import Architecture
 from hessketch.curvature.gradients import squared_gradient_norm
-from hessketch.curvature.job import spectra_of_network, tensors_digest
+from hessketch.curvature.job import Tables, networks_of, spectra_of_network, tensors_digest, way_to_spectra
 from hessketch.curvature.losses import loss_function
-from hessketch.curvature.tables import DENSITY, EIGENVALUES
+from hessketch.curvature.tables import DENSITY, EIGENVALUES, joined
 from hessketch.data.examples import Examples
-from hessketch.errors import NotFiniteError
-from hessketch.linalg.methods import Settings, method_of
-from hessketch.networks.registry import network_of
+from hessketch.errors import InputError, NotFiniteError
+from hessketch.linalg.methods import Settings
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
 from hessketch.records import is_intact, read_record, read_table, write_record, write_table
@@ -38,6 +37,7 @@ SPECTRUM = {
     "p": "int64",
     "classes": "int64",
 }
+# kappa = absolute_sum / largest_magnitude; gradient_norm_squared is of the mean loss, on the split `train` alone.
 CURVATURE = {
     "largest_eigenvalue": "float64",
     "largest_magnitude": "float64",
@@ -72,75 +72,95 @@ def spectra_of_checkpoints(
     tf32: bool = False,
     save_every: float = 30.0,
     progress: Progress | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Spectra of the Hessian at every checkpoint on every split; writes three tables and `record.json` into `output`.
 
     A checkpoint is its facts (kind, round, train_loss, target_loss) and a state_dict of `architecture`. Tables:
-    curvature, one row a checkpoint and split with the columns of CURVATURE (kappa = absolute_sum / largest_magnitude;
-    gradient_norm_squared of the mean loss, on the split `train` alone); density and eigenvalues, of the checkpoints of
-    kind `loss`. Each has `columns` and those of SPECTRUM besides. Without checkpoints the tables are empty.
+    curvature, one row a checkpoint and split; density and eigenvalues, of the checkpoints of kind `loss`. Each has
+    `columns` and those of SPECTRUM besides. Without checkpoints the tables are empty.
 
     `seed` fixes the start vectors: with one seed, differences between networks are not those of their vectors. A
     finished spectrum is kept in `output/partial` until all are done, so that a killed job goes on where it was. The
     other arguments are those of `spectra_of_network`. Returns the record.
     """
+    if architecture is None and checkpoints:
+        raise InputError("checkpoints without the architecture of their network given; give both, or none")
     progress, watch = progress or Progress("checkpoint spectra"), Stopwatch()
-    common = {
-        "loss": loss,
-        "method": method_of(settings),
-        "settings": asdict(settings),
-        "seed": seed,
-        "batch_size": batch_size,
-        "tf32": tf32,
-    }
-    collected: dict[str, list[pandas.DataFrame]] = {name: [] for name in TABLES}
+    way = way_to_spectra(loss, settings, seed, batch_size, tf32)
+    task = {**way, "architecture": None if architecture is None else asdict(architecture), "code": code_digest()}
+    options = {"seed": seed, "batch_size": batch_size, "memory": memory, "tf32": tf32, "save_every": save_every}
+    one = _Measuring(loss, settings, columns, options, task, output / "partial", progress)
+    found: list[Tables] = []
     computed = []
-    for number, (facts, state) in enumerate(checkpoints, start=1):
-        model = _network(architecture, state).to(device)
+    networks = () if architecture is None else networks_of(architecture, checkpoints, device)
+    for number, (facts, model) in enumerate(networks, start=1):
         for split, examples in splits.items():
             where = f"checkpoint {number} of {len(checkpoints)} (round {facts['round']}), {split} examples"
-            progress.say(where)
-            known = {name: facts[name] for name in ("kind", "round", "train_loss")}
-            named = {**columns, **known, "target_loss": _number(facts["target_loss"]), "split": split}
-            task = {**common, "facts": facts, "architecture": asdict(architecture), "code": code_digest()}
-            folder = output / "partial" / _digest(task, [*state.values(), examples.inputs, examples.targets])
-            try:
-                if not all(is_intact(folder / name) for name in _OF_ONE):
-                    spectra_of_network(
-                        model, loss, examples, settings, folder, seed=seed, batch_size=batch_size,
-                        operators=("hessian",), columns=named, memory=memory, tf32=tf32, save_every=save_every,
-                        progress=progress,
-                    )  # fmt: skip
-                batches = examples.to(device).batches(batch_size)
-                gradient = squared_gradient_norm(model, loss_function(loss), batches) if split == "train" else math.nan
-            except NotFiniteError as error:
-                raise NotFiniteError(f"{where}: {error}") from error
-            collected["curvature"].append(_curvature(folder, gradient, [*columns, *SPECTRUM]))
-            if facts["kind"] == "loss":
-                for name in ("density", "eigenvalues"):
-                    collected[name].append(read_table(folder / f"{name}.parquet"))
-            computed.append({**facts, "split": split, **read_record(folder / "record.json")["runs"]["hessian"]})
-    record = {**columns, **common, "spectra": computed, "environment": environment(device), **watch.cost()}
+            tables, run = one.spectrum(model, facts, split, examples.to(device), where)
+            found.append(tables)
+            computed.append({**facts, "split": split, **run})
     for name, kinds in TABLES.items():
-        write_table(_joined(collected[name], columns, kinds), output / f"{name}.parquet")
+        frames = [tables[name] for tables in found if name in tables]
+        write_table(joined(frames, columns, {**SPECTRUM, **kinds}), output / f"{name}.parquet")
+    record = {**columns, **way, "spectra": computed, "environment": environment(device), **watch.cost()}
     write_record(record, output / "record.json")
     shutil.rmtree(output / "partial", ignore_errors=True)
     return record
 
 
-def empty_tables(columns: Mapping[str, Any]) -> dict[str, pandas.DataFrame]:
+@dataclass(frozen=True)
+class _Measuring:
+    """The Hessian's spectrum of one network on one split after the other."""
+
+    loss: str
+    settings: Settings
+    columns: Mapping[str, Any]
+    options: Mapping[str, Any]  # of `spectra_of_network`
+    task: Mapping[str, Any]
+    partial: Path
+    progress: Progress
+
+    def spectrum(
+        self, model: nn.Module, facts: Mapping[str, Any], split: str, examples: Examples, where: str
+    ) -> tuple[Tables, dict[str, Any]]:
+        """Those of TABLES that the checkpoint has, and how they were computed, unless they are there already."""
+        self.progress.say(where)
+        tensors = [*model.state_dict().values(), examples.inputs, examples.targets]
+        folder = self.partial / _digest({**self.task, "facts": facts}, tensors)
+        try:
+            if not all(is_intact(folder / name) for name in _OF_ONE):
+                self._find(model, facts, split, examples, folder)
+            gradient = self._squared_gradient_norm(model, examples) if split == "train" else math.nan
+        except NotFiniteError as error:
+            raise NotFiniteError(f"{where}: {error}") from error
+        by_loss = ("density", "eigenvalues") if facts["kind"] == "loss" else ()
+        tables = {name: read_table(folder / f"{name}.parquet") for name in by_loss}
+        tables["curvature"] = _curvature(folder, gradient, [*self.columns, *SPECTRUM])
+        return tables, read_record(folder / "record.json")["runs"]["hessian"]
+
+    def _find(self, model: nn.Module, facts: Mapping[str, Any], split: str, examples: Examples, folder: Path) -> None:
+        target = math.nan if facts["target_loss"] is None else facts["target_loss"]
+        known = {name: facts[name] for name in ("kind", "round", "train_loss")}
+        spectra_of_network(
+            model,
+            self.loss,
+            examples,
+            self.settings,
+            folder,
+            operators=("hessian",),
+            columns={**self.columns, **known, "target_loss": target, "split": split},
+            progress=self.progress,
+            **self.options,
+        )
+
+    def _squared_gradient_norm(self, model: nn.Module, examples: Examples) -> float:
+        batches = examples.batches(self.options["batch_size"])
+        return squared_gradient_norm(model, loss_function(self.loss), batches)
+
+
+def empty_tables(columns: Mapping[str, Any]) -> Tables:
     """The three tables without rows; the values of `columns` give its columns their kinds."""
-    return {name: _joined([], columns, kinds) for name, kinds in TABLES.items()}
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _network(architecture: Architecture, state: Mapping[str, Tensor]) -> nn.Module:
-    model = network_of(architecture)
-    model.load_state_dict(dict(state))
-    return model.eval()
+    return {name: joined([], columns, {**SPECTRUM, **kinds}) for name, kinds in TABLES.items()}
 
 
 def _digest(task: Mapping[str, Any], tensors: Sequence[Tensor]) -> str:
@@ -155,7 +175,7 @@ def _curvature(folder: Path, gradient: float, names: Sequence[str]) -> pandas.Da
     values = ritz.loc[~ritz["deflated"], "ritz_value"]
     total = sums.set_index("quantity")
     largest = float(values.abs().max())
-    row = {"largest_eigenvalue": float(values.max()), "largest_magnitude": largest}
+    row: dict[str, Any] = {"largest_eigenvalue": float(values.max()), "largest_magnitude": largest}
     for name, quantity in (("trace",) * 2, ("frobenius_squared",) * 2, ("absolute_sum", "absolute")):
         row[name] = total.loc[quantity, "value"]
         row[f"{name}_standard_error"] = total.loc[quantity, "standard_error"]
@@ -163,13 +183,3 @@ def _curvature(folder: Path, gradient: float, names: Sequence[str]) -> pandas.Da
         row[f"kappa{end}"] = row[f"absolute_sum{end}"] / largest if largest > 0 else math.nan
     row["gradient_norm_squared"] = gradient
     return sums[list(names)].iloc[:1].assign(**row)
-
-
-def _joined(frames: Sequence[pandas.DataFrame], columns: Mapping[str, Any], kinds: Mapping[str, str]):
-    """The frames that have rows as one table; none make an empty one with the same columns."""
-    names = [*columns, *SPECTRUM, *kinds]
-    full = [frame for frame in frames if len(frame)]
-    if full:
-        return pandas.concat(full, ignore_index=True)[names].astype({**SPECTRUM, **kinds})
-    given = pandas.DataFrame({name: [value] for name, value in columns.items()}).iloc[:0]
-    return given.reindex(columns=names).astype({**SPECTRUM, **kinds})

@@ -86,7 +86,7 @@ def part_operator(
     if part in PARTS_OF_MEANS:
         return MeansOperator(part, means)
     if terms is not None:
-        operator = TermsOperator("others" if part == "G3" else part, terms)
+        operator: Operator = TermsOperator("others" if part == "G3" else part, terms)
         return _WithinOperator(operator, MeansOperator("G1+2", means)) if part == "G3" else operator
     if part == "G":
         return ggn(model, cross_entropy, batches, **options)

@@ -40,6 +40,7 @@ from hessketch.curvature.operators import select_parameters
 from hessketch.curvature.precision import arithmetic
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError, NotFiniteError
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.memory import free_memory
 from hessketch.linalg.vectors import ProgressCallback, no_progress, require_at_least
 
@@ -85,7 +86,7 @@ class ClassMeans:
             total.addmm_(block, block.T)
         return total.cpu()
 
-    def eigenvalues(self, part: str) -> np.ndarray:
+    def eigenvalues(self, part: str) -> Floats:
         """Those that may be nonzero of 'G1' (C), 'G2' (C (C - 2)) or 'G1+2' (C (C - 1)), at most p of them.
 
         Descending, float64, exact.
@@ -94,7 +95,8 @@ class ClassMeans:
         values = self.gram
         for _ in range(2):  # rows, then columns
             values = (bases.mT @ values.view(self.classes, self.classes, -1)).flatten(0, 1).T.contiguous()
-        return torch.linalg.eigvalsh(values).flip(0).clamp(min=0)[: self.cross.shape[2]].numpy()
+        found: Tensor = torch.linalg.eigvalsh(values).flip(0).clamp(min=0)[: self.cross.shape[2]]
+        return found.numpy()
 
     def coordinates(self) -> Tensor:
         """The C (C + 1) points of `embedding` in as many dimensions, by inner products: rows of float64.
@@ -108,7 +110,7 @@ class ClassMeans:
         inner -= inner.mean(1, keepdim=True)
         values, vectors = torch.linalg.eigh(inner)
         del inner
-        found = vectors.mul_(values.clamp(min=0).sqrt()).flip(1)
+        found: Tensor = vectors.mul_(values.clamp(min=0).sqrt()).flip(1)
         largest = found.abs().argmax(0, keepdim=True)
         signs = found.gather(0, largest).sign()
         return found.mul_(torch.where(signs == 0, 1.0, signs))

@@ -59,7 +59,7 @@ def worth_keeping(model: nn.Module, examples: Examples, memory: int | None) -> b
         return False
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(examples.inputs[:1].to(first))
-    return counter.get_total_flops() * len(examples) >= _LEAST_SHARING * size
+    return bool(counter.get_total_flops() * len(examples) >= _LEAST_SHARING * size)
 
 
 def class_terms(model: nn.Module, examples: Examples, *, progress: ProgressCallback | None = None) -> ClassTerms:

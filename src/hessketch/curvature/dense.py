@@ -56,9 +56,8 @@ def dense_hessian(
     only such a block is held. Where memory runs out the rows are halved, then the examples.
 
     `progress(done, total)` counts rows over all batches. Raises InputError when the matrix exceeds `memory` bytes
-    (default: what is free), for a model in train mode or whose first batch has other outputs each time, batches that
-    are no pairs, no examples, a loss that `summed_loss` refuses or one without a symmetric second derivative;
-    NotFiniteError for NaN or infinity.
+    (default: what is free), for a model in train mode or with other outputs each time, batches that are no pairs, no
+    examples, a loss that `summed_loss` refuses or without a symmetric second derivative; NotFiniteError for NaN.
     """
     require_frozen(model)
     loss = as_loss(loss)
@@ -72,11 +71,11 @@ def dense_hessian(
     device = own.device
     require_memory(p * p * dtype.itemsize, device, f"the Hessian of {p} parameters in {dtype}", memory)
     room = _BLOCK_BYTES if memory is None else min(_BLOCK_BYTES, memory - p * p * dtype.itemsize)
-    fixed = {n: converted(t, dtype) for n, t in [*model.named_parameters(), *model.named_buffers()]}
-    leaves = {n: fixed.pop(n).clone().requires_grad_() for n in chosen}
-
+    copies, fixed = copied(model, chosen, dtype)
+    leaves = {name: copy.clone().requires_grad_() for name, copy in copies.items()}
     total, done, report = torch.zeros(p, p, dtype=dtype, device=device), 0, progress or no_progress
-    limits, found = (BatchLimit("blocks of {} rows"), BatchLimit()), []
+    limits = BatchLimit("blocks of {} rows"), BatchLimit()
+    found: list[Loss] = []
 
     def make(part: Part) -> Batch:
         moved = converted(part.inputs.to(device), dtype), converted(part.targets.to(device), dtype)
@@ -95,6 +94,12 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach()
 
 
+def copied(model: nn.Module, chosen: Iterable[str], dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The chosen parameters in `dtype`, by name, and all other parameters and buffers (see `converted`)."""
+    others = {name: converted(t, dtype) for name, t in [*model.named_parameters(), *model.named_buffers()]}
+    return {name: others.pop(name) for name in chosen}, others
+
+
 def _batch(
     model: nn.Module,
     fixed: dict[str, Tensor],
@@ -108,7 +113,8 @@ def _batch(
     """The batch; the loss as a sum is found out from the first one and kept in `found`."""
 
     def network(pieces: Sequence[Tensor]) -> Tensor:
-        return functional_call(model, fixed | dict(zip(leaves, pieces, strict=True)), (inputs,))
+        outputs: Tensor = functional_call(model, fixed | dict(zip(leaves, pieces, strict=True)), (inputs,))
+        return outputs
 
     parameters = list(leaves.values())
     if not found:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._pytree import TreeSpec, tree_structure
 
 _ADD, _MUL, _ADDCMUL = torch.ops.aten.add.Tensor, torch.ops.aten.mul.Tensor, torch.ops.aten.addcmul.default
 _IN_PLACE = {
@@ -34,14 +36,18 @@ class Slot:
 class Operation:
     """One operation of a tape: constants, and slots in place of tensors that depend on the direction."""
 
-    function: Callable
+    function: OpOverload
     arguments: list[Any]
-    structure: Any  # of args and kwargs, for tree_unflatten
+    structure: TreeSpec  # of args and kwargs
     results: list[int | None]  # slot of each result
     finished: list[int] = field(default_factory=list)  # slots that no later operation reads
 
     def slots(self) -> list[int]:
         return [a.number for a in self.arguments if isinstance(a, Slot)]
+
+
+# Who made an argument, where that is one operation of this function on two arguments and nothing else reads it.
+SoleMaker = Callable[[Any, OpOverload], Operation | None]
 
 
 def needed(operations: list[Operation], outputs: set[int]) -> list[Operation]:
@@ -70,7 +76,7 @@ def fused(
     kept: list[Operation | None] = []
     place: dict[int, int] = {}
 
-    def sole_maker(argument: Any, function: Callable) -> Operation | None:
+    def sole_maker(argument: Any, function: OpOverload) -> Operation | None:
         maker = made.get(argument.number) if isinstance(argument, Slot) and uses[argument.number] == 1 else None
         return maker if maker is not None and maker.function is function and len(maker.arguments) == 2 else None
 
@@ -88,7 +94,9 @@ def fused(
     return left
 
 
-def _fold_constants(operation: Operation, sole_maker: Callable, kept: list, place: dict[int, int]) -> None:
+def _fold_constants(
+    operation: Operation, sole_maker: SoleMaker, kept: list[Operation | None], place: dict[int, int]
+) -> None:
     """(t c) d becomes t (c d) for constants c and d."""
     first, constant = operation.arguments
     maker = sole_maker(first, _MUL)
@@ -100,7 +108,9 @@ def _fold_constants(operation: Operation, sole_maker: Callable, kept: list, plac
         operation.arguments = [maker.arguments[0], both]
 
 
-def _fuse_product(operation: Operation, sole_maker: Callable, kept: list, place: dict[int, int]) -> None:
+def _fuse_product(
+    operation: Operation, sole_maker: SoleMaker, kept: list[Operation | None], place: dict[int, int]
+) -> None:
     """a + b c becomes one operation."""
     for i in (1, 0):
         maker = sole_maker(operation.arguments[i], _MUL)
@@ -108,20 +118,20 @@ def _fuse_product(operation: Operation, sole_maker: Callable, kept: list, place:
             kept[place[operation.arguments[i].number]] = None
             operation.function = _ADDCMUL
             operation.arguments = [operation.arguments[1 - i], *maker.arguments]
-            operation.structure = torch.utils._pytree.tree_structure(((0, 0, 0), {}))
+            operation.structure = tree_structure(((0, 0, 0), {}))
             return
 
 
 def _write_in_place(
-    operations: list[Operation], kinds: dict[int, tuple[torch.Size, torch.dtype]], uses: Counter
+    operations: list[Operation], kinds: dict[int, tuple[torch.Size, torch.dtype]], uses: Counter[int]
 ) -> None:
     """An elementwise result goes into its first argument where nobody else reads that."""
     makers = {slot: o for o in operations for slot in o.results if slot is not None}
     for operation in operations:
-        first = operation.arguments[0]
+        first, result = operation.arguments[0], operation.results[0]
         if operation.function not in _IN_PLACE or not isinstance(first, Slot) or uses[first.number] != 1:
             continue
         maker = makers.get(first.number)
         fresh = maker is not None and (maker.function in _FRESH or maker.function in _IN_PLACE.values())
-        if fresh and kinds[first.number] == kinds[operation.results[0]]:
+        if fresh and result is not None and kinds[first.number] == kinds[result]:
             operation.function = _IN_PLACE[operation.function]

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from hessketch.curvature.class_mean_operators import PARTS, part_operator
 from hessketch.curvature.class_means import PARTS_OF_MEANS, ClassMeans, class_means, embedding, means_memory
 from hessketch.curvature.class_terms import ClassTerms, class_terms, worth_keeping
-from hessketch.curvature.job import tensors_digest
-from hessketch.curvature.losses import cross_entropy, mean_loss_and_accuracy
+from hessketch.curvature.job import evaluated, sizes, task_of
+from hessketch.curvature.losses import cross_entropy
 from hessketch.curvature.resume import LanczosStore
 from hessketch.data.examples import Examples
 from hessketch.described import described, require_allowed
 from hessketch.errors import InputError
 from hessketch.linalg.leading_eigenpairs import leading_eigenpairs
 from hessketch.progress import Progress
-from hessketch.provenance import Stopwatch, code_digest, environment
+from hessketch.provenance import Stopwatch, environment
 from hessketch.records import read_tensors, write_record, write_table, write_tensors
 from hessketch.seeds import derive_seed
 
@@ -62,23 +62,14 @@ def hierarchy_of_network(
     memory: int | None = None,
     save_every: float = 30.0,
     progress: Progress | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Eigenvalues of the parts of the GGN by classes (`class_means`); three tables and `record.json` into `output`.
 
-    Every table starts with `columns`, n, p and classes, then
-
-    - parts: part (one of PARTS), rank (1 = largest), eigenvalue, residual (0 where exact); of G, G0 and G3 the two a
-      class of largest magnitude (fewer where `max_steps` do not suffice: the record says so), of the others all that
-      may be nonzero
-    - means: true_class, other_class (-1: the class mean), mean_norm, pca_1, pca_2, tsne_1, tsne_2 (`embedding`); NaN
-      for a class without examples
-    - alignment: k (classes - 1 and classes), overlap of the top-k eigenspace of G with the span of the class means (the
-      mean squared cosine of their angles), chance (that of a random space); NaN where so many were not found
-
-    What is finished of G, G0 and G3 is kept in `output/partial`, and a run leaves its state there every `save_every`
-    seconds, so that a killed job goes on where it was. Where `worth_keeping` says so, products are by kept terms, not
-    by the network. `memory` bounds in bytes the means, and with what they leave, in halves, graphs or terms, and
-    Lanczos vectors (default: half of what is free, each). Raises InputError for another loss than cross-entropy, and as
+    The tables are `parts_table`, `means_table` and `alignment_table`, each after `columns`, n, p and classes. What is
+    finished of G, G0 and G3 is kept in `output/partial`, and a run leaves its state there every `save_every` seconds,
+    so that a killed job goes on where it was. Where `worth_keeping` says so, products are by kept terms, not by the
+    network. `memory` bounds in bytes the means, and with what they leave, in halves, graphs or terms, and Lanczos
+    vectors (default: half of what is free, each). Raises InputError for another loss than cross-entropy, and as
     `class_means` and `CurvatureOperator`. Returns the record.
     """
     if loss != LOSS:
@@ -88,38 +79,39 @@ def hierarchy_of_network(
     progress, watch = progress or Progress("class means"), Stopwatch()
     device = next(model.parameters()).device
     examples = examples.to(device)
-    means = class_means(
-        model, examples, batch_size=settings.batch_size, memory=memory, progress=progress.stage("class means: example")
-    )
-    p = means.cross.shape[2]
+    stage = progress.stage("class means: example")
+    means = class_means(model, examples, batch_size=settings.batch_size, memory=memory, progress=stage)
     if memory is not None:
-        memory = max(0, memory - means_memory(means.classes, p, means.cross.dtype)) // 2
-    task = {
-        "weights": tensors_digest(list(model.state_dict().values())),
-        "data": tensors_digest([examples.inputs, examples.targets]),
-        "settings": asdict(settings),
-        "seed": seed,
-        "code": code_digest(),
-    }
+        memory = max(0, memory - means_memory(means.classes, means.cross.shape[2], means.cross.dtype)) // 2
+    task = task_of(model, examples, settings=asdict(settings), seed=seed)
     measuring = _Measuring(model, examples, means, settings, seed, memory, output / "partial", task, save_every)
     found = {part: measuring.eigenpairs(part, progress) for part in PARTS if part not in PARTS_OF_MEANS}
-    facts = {**(columns or {}), "n": len(examples), "p": p, "classes": means.classes}
-    tables = {
-        "parts": parts_table(means, found),
-        "means": means_table(means, derive_seed(seed, "class means", "t-SNE")),
-        "alignment": alignment_table(means, found["G"]["vectors"]),
-    }
-    mean_loss, accuracy = mean_loss_and_accuracy(model, cross_entropy, examples.batches(settings.batch_size))
+    facts = {**(columns or {}), **sizes(model, examples)}
     record = {
         **facts,
         **task,
         "examples_of_classes": means.counts.tolist(),
         "runs": {part: tensors["facts"] for part, tensors in found.items()},
-        "mean_loss": mean_loss,
-        "accuracy": accuracy,
-        "network_mode": "eval: batch norm frozen at its running statistics",
+        **evaluated(model, cross_entropy, examples.batches(settings.batch_size)),
         "environment": environment(device),
         **watch.cost(),
+    }
+    _write(means, found, derive_seed(seed, "class means", "t-SNE"), facts, record, output)
+    return record
+
+
+def _write(
+    means: ClassMeans,
+    found: dict[str, dict[str, Any]],
+    seed: int,
+    facts: dict[str, Any],
+    record: dict[str, Any],
+    output: Path,
+) -> None:
+    tables = {
+        "parts": parts_table(means, found),
+        "means": means_table(means, seed),
+        "alignment": alignment_table(means, found["G"].get("vectors")),
     }
     for name, table in tables.items():
         write_table(
@@ -127,7 +119,6 @@ def hierarchy_of_network(
         )
     write_record(record, output / "record.json")
     shutil.rmtree(output / "partial", ignore_errors=True)
-    return record
 
 
 class _Measuring:
@@ -201,7 +192,11 @@ class _Measuring:
 
 
 def parts_table(means: ClassMeans, found: dict[str, dict[str, Any]]) -> pandas.DataFrame:
-    """part, rank, eigenvalue, residual: those that were `found` by part, and the exact ones of the means."""
+    """part (one of PARTS), rank (1 = largest), eigenvalue, residual (0 where exact).
+
+    Of G, G0 and G3 those that were `found`: the two a class of largest magnitude, fewer where `max_steps` did not
+    suffice (the record says so). Of the others, which the means give exactly, all that may be nonzero.
+    """
     frames = []
     for part in PARTS:
         if part in PARTS_OF_MEANS:
@@ -216,7 +211,10 @@ def parts_table(means: ClassMeans, found: dict[str, dict[str, Any]]) -> pandas.D
 
 
 def means_table(means: ClassMeans, seed: int) -> pandas.DataFrame:
-    """true_class, other_class, mean_norm and places of all cross-class means, then of the class means."""
+    """true_class, other_class, mean_norm, pca_1, pca_2, tsne_1, tsne_2 (`embedding`).
+
+    Rows are the cross-class means, then the class means (other_class -1); NaN for a class without examples.
+    """
     classes, known = means.classes, means.known()
     norms = torch.cat([means.gram.diagonal(), _gram_of_classes(means).diagonal()]).clamp(min=0).sqrt()
     norms[~known] = math.nan
@@ -241,10 +239,11 @@ def _gram_of_classes(means: ClassMeans) -> Tensor:
 
 
 def alignment_table(means: ClassMeans, vectors: Tensor | None) -> pandas.DataFrame:
-    """k, overlap and chance of the first k columns of `vectors` (p, .) with the span of the class means.
+    """k (classes - 1 and classes), overlap of the first k columns of `vectors` (p, .) with the span of the class means.
 
-    Of spaces of k and r dimensions the overlap is |U^T V|_F^2 / min(k, r), in the mean max(k, r) / p by chance. V, the
-    class means D^T times their inner products to the power -1/2, is not formed.
+    Of spaces of k and r dimensions the overlap is |U^T V|_F^2 / min(k, r), the mean squared cosine of their angles;
+    `chance`, that of a random space, is max(k, r) / p in the mean. V, the class means D^T times their inner products to
+    the power -1/2, is not formed. NaN where so many columns were not found.
     """
     values, rotation = torch.linalg.eigh(_gram_of_classes(means))
     # What is below the rounding of the means' own precision has no direction.

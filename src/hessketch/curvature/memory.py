@@ -13,7 +13,7 @@ def storage_bytes(tensors: Iterable[Tensor], besides: Iterable[Tensor] = ()) -> 
     return sum(size for pointer, size in sizes.items() if pointer not in known)
 
 
-def saved_tensors(roots: Iterable[torch.autograd.graph.Node]) -> list[Tensor]:
+def saved_tensors(roots: Iterable[torch.autograd.graph.Node | None]) -> list[Tensor]:
     """Every tensor that the graph below `roots` has saved for differentiation."""
     found, seen, stack = [], set(), [node for node in roots if node is not None]
     while stack:

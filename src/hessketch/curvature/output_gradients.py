@@ -19,7 +19,7 @@ from torch.func import functional_call, jacrev, vmap
 
 from hessketch.curvature.averages import require_frozen
 from hessketch.curvature.batch import Batch, output_hessian, require_finite
-from hessketch.curvature.dense import checked_sum, converted, require_memory
+from hessketch.curvature.dense import checked_sum, converted, copied, require_memory
 from hessketch.curvature.halving import BatchLimit
 from hessketch.curvature.losses import Loss, as_loss
 from hessketch.curvature.operators import select_parameters
@@ -65,8 +65,7 @@ def ggn_moment(
         raise InputError(f"{len(inputs)} inputs and {len(targets)} targets given; give as many of each")
     outputs = network.outputs(inputs)
     loss, targets = as_loss(loss), network.converted(targets)
-    some = [spread(t) for t in (outputs, targets)]
-    summed = checked_sum(loss, *some, network.own)
+    summed = checked_sum(loss, spread(outputs), spread(targets), network.own)
     values, vectors = torch.linalg.eigh(_output_hessians(summed, outputs, targets))
     largest = values.abs().amax(1, keepdim=True)
     # Below the rounding of an example's own matrix a weight is a zero.
@@ -94,8 +93,7 @@ class OutputGradients:
         chosen = select_parameters(model)
         first = next(iter(chosen.values()))
         self.own, self.device, self._model, self._dtype = first.dtype, first.device, model, dtype
-        self._fixed = {n: self.converted(t) for n, t in [*model.named_parameters(), *model.named_buffers()]}
-        self._parameters = {name: self._fixed.pop(name) for name in chosen}
+        self._parameters, self._fixed = copied(model, chosen, dtype)
         self._limit = BatchLimit("chunks of {} examples")
         self.size = sum(q.numel() for q in chosen.values())
 
@@ -123,7 +121,8 @@ class OutputGradients:
         chunk = max(1, _CHUNK_BYTES // (3 * self._dtype.itemsize * outputs * self.size))
 
         def network(parameters: dict[str, Tensor], example: Tensor) -> Tensor:
-            return functional_call(self._model, self._fixed | parameters, (example[None],))[0]
+            outputs: Tensor = functional_call(self._model, self._fixed | parameters, (example[None],))
+            return outputs[0]
 
         def of_part(part: slice) -> Tensor:
             with arithmetic():
@@ -165,8 +164,8 @@ def _moment(
     small = r < p and not bool((signs[kept] < 0).any())
     numbers = r * p + r * r if small else p * p
     require_memory(8 * numbers + _CHUNK_BYTES, network.device, f"a second moment of {r} gradients of outputs", memory)
-    rows = torch.empty(r, p, dtype=torch.float64, device=network.device) if small else None
-    whole = None if small else torch.zeros(p, p, dtype=torch.float64, device=network.device)
+    rows = torch.empty(r if small else 0, p, dtype=torch.float64, device=network.device)
+    whole = torch.zeros(0 if small else p, p, dtype=torch.float64, device=network.device)
     done = 0
     for jacobians in network.jacobians(inputs, outputs):
         part = slice(done, done + len(jacobians))
@@ -179,4 +178,4 @@ def _moment(
             whole.addmm_(found.T * signs[part][kept[part]], found, alpha=1 / n)
         done = part.stop
         report(done, n)
-    return OutputMoment(rows @ rows.T if small else whole, rows, p)
+    return OutputMoment(rows @ rows.T, rows, p) if small else OutputMoment(whole, None, p)

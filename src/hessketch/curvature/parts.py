@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from hessketch.curvature.batch import Product
 from hessketch.curvature.halving import BatchLimit
 from hessketch.errors import InputError
 
@@ -34,7 +35,7 @@ class Part:
 
     inputs: Any
     targets: Any
-    product: Any = None  # while it is kept between vectors
+    product: Product | None = None  # while it is kept between vectors
 
     @property
     def examples(self) -> int:

@@ -85,7 +85,8 @@ class ParameterSpace:
         return {name: piece.view(shape) for (name, shape), piece in pieces}
 
     def outputs(self, theta: Tensor, inputs: Tensor) -> Tensor:
-        return functional_call(self._model, self._fixed | self.named(theta), (inputs,))
+        outputs: Tensor = functional_call(self._model, self._fixed | self.named(theta), (inputs,))
+        return outputs
 
     @property
     def at_once(self) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -16,7 +17,9 @@ def arithmetic(tf32: bool = False, deterministic: bool = False) -> Iterator[None
     computed by plain matrix products, since its fused kernels have no second derivative, and inference mode, which
     would make every derivative zero, is off. What the process had set before holds again afterwards.
     """
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    cuda: Any = torch.backends.cuda  # torch puts objects with settings in place of these modules as it is imported
+    cudnn: Any = torch.backends.cudnn
+    backends = (cuda.matmul, cudnn.conv, cudnn.rnn)
     before = [backend.fp32_precision for backend in backends]
     was = torch.get_deterministic_debug_mode()
     try:

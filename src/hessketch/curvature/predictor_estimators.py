@@ -21,6 +21,7 @@ from hessketch.curvature.losses import LOSSES, Loss, as_loss, cross_entropy
 from hessketch.curvature.operators import CurvatureOperator, predictor, select_parameters
 from hessketch.curvature.predictor_settings import PredictorSettings
 from hessketch.errors import InputError
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.complement import without
 from hessketch.linalg.deflation import Eigenpairs
 from hessketch.linalg.density import Density
@@ -63,10 +64,10 @@ def spectra_of_example(
     """Spectra of H = sum_k (dl/df_k) d2 f_k for inputs (1, ...) and targets (1,), in the network's precision.
 
     `loss` is a function or the name of one, `seed` fixes each estimator's start vectors; `stores` as of
-    `fast_spectrum`; nothing is shown without `progress`. What the numbers mean is said at `predictor_spectra`. Raises
-    NotFiniteError where outputs or products hold NaN; InputError for inputs and targets of another shape, a label that
-    the outputs do not know, cross-entropy of a single output, and a network that is not in eval mode or mixes the
-    examples of a batch.
+    `fast_spectrum`; nothing is shown without `progress`. What the numbers mean is said at KAPPA in `predictor_spectra`.
+    Raises NotFiniteError where outputs or products hold NaN; InputError for inputs and targets of another shape, a
+    label that the outputs do not know, cross-entropy of a single output, and a network that is not in eval mode or
+    mixes the examples of a batch.
     """
     require_frozen(model)
     function, own = as_loss(loss), next(iter(select_parameters(model).values()))
@@ -190,9 +191,7 @@ def _by_fast(
     return _Estimate(raw.ritz, spectrum.sums.absolute, raw.density, math.nan, math.nan, lower, spectrum.products, facts)
 
 
-def _apart(
-    measures: Sequence[Ritz], pairs: Eigenpairs | None, dimension: int
-) -> tuple[list[Ritz], int, Sequence[float]]:
+def _apart(measures: Sequence[Ritz], pairs: Eigenpairs | None, dimension: int) -> tuple[list[Ritz], int, Floats]:
     """Measures of the space without the leading eigenvalues that `fast_spectrum` put into them, and these."""
     taken = [
         np.isin(m.values, [] if pairs is None else pairs.values) & np.isclose(m.weights, 1 / dimension, rtol=1e-9)

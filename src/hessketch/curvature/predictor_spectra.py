@@ -7,7 +7,7 @@ side: `paper`, stochastic Lanczos quadrature with its smoothed sum as in the aut
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,18 @@ from typing import Any
 import numpy as np
 import pandas
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hessketch.checkpoints import Architecture
-from hessketch.curvature.job import tensors_digest
+from hessketch.curvature.job import NETWORK_MODE, tensors_digest
 from hessketch.curvature.predictor_estimators import spectra_of_example
 from hessketch.curvature.predictor_settings import PredictorSettings
 from hessketch.curvature.resume import LanczosStore
+from hessketch.curvature.tables import joined
 from hessketch.data.examples import Examples
 from hessketch.data.of_run import examples_of_run
 from hessketch.data.prepared import PreparedData
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.density import Density
-from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
 from hessketch.records import is_intact, read_record, read_table, write_record, write_table
@@ -46,6 +45,11 @@ SPECTRUM = {
     "outputs": "int64",
     "estimator": "str",
 }
+# kappa is the sum of |eigenvalues| over the largest magnitude, its standard error that of the sum over the same, NaN
+# where H_i is zero; slope is l'_i of a single output; kappa_lower bounds from below what the same start vectors see
+# (`lower_absolute_sum`), far below kappa where the steps do not resolve the eigenvalues near zero. For `paper`, else
+# NaN: kappa_smoothed and kappa_floor, the authors' smoothed sum and what their smoothing makes of p zeros, over the
+# largest magnitude; their kernel is that of d2 f for a single output, as their code leaves l'_i out, else that of H_i.
 KAPPA = {
     **dict.fromkeys(
         (
@@ -88,18 +92,6 @@ def training_of_run(
     )
 
 
-def networks_of(
-    architecture: Architecture,
-    checkpoints: Iterable[tuple[Mapping[str, Any], Mapping[str, Tensor]]],
-    device: torch.device | str,
-) -> Iterator[tuple[Mapping[str, Any], nn.Module]]:
-    """Each checkpoint's network, in eval mode on the device, made when it is asked for."""
-    for facts, state in checkpoints:
-        model = network_of(architecture)
-        model.load_state_dict(dict(state))
-        yield facts, model.to(device).eval()
-
-
 def checkpoints_at_epochs(
     checkpoints: Sequence[tuple[Mapping[str, Any], Any]], epochs: Sequence[int], run: str, diverged: bool
 ) -> list[tuple[dict[str, Any], Any]]:
@@ -137,17 +129,12 @@ def predictor_spectra(
     device: torch.device | str = "cpu",
     save_every: float = 30.0,
     progress: Progress | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Spectra of H_i for the given places in the training subset; writes kappa, density and `record.json` to `output`.
 
     Rows are those of all trainings, checkpoints, examples and estimators. `kappa.parquet` has the trainings' columns,
-    those of SPECTRUM and those of KAPPA: kappa is the sum of |eigenvalues| over the largest magnitude, its standard
-    error that of the sum over the same, NaN where H_i is zero; slope is l'_i of a single output;
-    kappa_lower bounds from below what the same start vectors see (`lower_absolute_sum`), far below kappa where the
-    steps do not resolve the eigenvalues near zero. For `paper`, else NaN: kappa_smoothed and kappa_floor, the authors'
-    smoothed sum and what their smoothing makes of p zeros, over the largest magnitude. Their kernel is that of d2 f for
-    a single output, since their code leaves l'_i out, else that of H_i. `density.parquet` has the columns of DENSITY
-    instead, in units of H_i. Networks may be float32 or float64.
+    those of SPECTRUM and those of KAPPA, `density.parquet` those of DENSITY instead, in units of H_i. Networks may be
+    float32 or float64.
 
     A finished (checkpoint, example) is kept in `output/partial` until all are done, and a long Lanczos run of `fast`
     leaves its state there every `save_every` seconds, so that a killed job goes on. `device` is that of the networks,
@@ -172,13 +159,14 @@ def predictor_spectra(
         ],
         "examples": list(examples),
         "settings": asdict(settings),
-        "network_mode": "eval: batch norm frozen at its running statistics",
+        "network_mode": NETWORK_MODE,
         "spectra": computed,
         "environment": environment(device),
         **watch.cost(),
     }
+    columns = trainings[0].columns if trainings else {}
     for name, kinds in TABLES.items():
-        write_table(_joined(collected[name], trainings, kinds), output / f"{name}.parquet")
+        write_table(joined(collected[name], columns, {**SPECTRUM, **kinds}), output / f"{name}.parquet")
     write_record(record, output / "record.json")
     shutil.rmtree(output / "partial", ignore_errors=True)
     return record
@@ -243,12 +231,3 @@ def _finished(
 def _density_frame(density: Density) -> pandas.DataFrame:
     values = (density.eigenvalues, density.density, density.standard_error, np.float64(density.broadening))
     return pandas.DataFrame(dict(zip(DENSITY, values, strict=True)))
-
-
-def _joined(frames: Sequence[pandas.DataFrame], trainings: Sequence[Training], kinds: Mapping[str, str]):
-    """The frames as one table; none make an empty one with the same columns."""
-    names = [*(trainings[0].columns if trainings else ()), *SPECTRUM, *kinds]
-    if frames:
-        return pandas.concat(frames, ignore_index=True)[names].astype({**SPECTRUM, **kinds})
-    given = pandas.DataFrame([dict(training.columns) for training in trainings[:1]]).iloc[:0]
-    return given.reindex(columns=names).astype({**SPECTRUM, **kinds})

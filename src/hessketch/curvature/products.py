@@ -14,9 +14,10 @@ formed.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from hessketch.curvature.batch import Batch, output_hessian, slope_outer_product
+from torch import Tensor
+
+from hessketch.curvature.batch import Batch, Product, output_hessian, slope_outer_product
 from hessketch.curvature.graphs import GradientGraph
 from hessketch.curvature.tapes import ComponentsTape, GradientTape, OutputsTape
 
@@ -25,16 +26,17 @@ from hessketch.curvature.tapes import ComponentsTape, GradientTape, OutputsTape
 class Builders:
     """Makers of a batch's product: one that is kept for many vectors, one that is made for a few and dropped."""
 
-    kept: Callable[[Batch], Any]
-    dropped: Callable[[Batch], Any]
+    kept: Callable[[Batch], Product]
+    dropped: Callable[[Batch], Product]
 
 
 def _of_gradient(fixed_slope: bool) -> Builders:
     return Builders(partial(GradientTape, fixed_slope=fixed_slope), partial(GradientGraph, fixed_slope=fixed_slope))
 
 
-def _of_outputs(between: Callable) -> Builders:
-    return Builders(*[partial(OutputsTape, between=between)] * 2)
+def _of_outputs(between: Callable[[Batch, Tensor], Callable[[Tensor], Tensor]]) -> Builders:
+    build = partial(OutputsTape, between=between)
+    return Builders(build, build)
 
 
 PRODUCTS = {

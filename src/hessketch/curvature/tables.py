@@ -1,7 +1,9 @@
 """A spectrum as long-format tables: density, Ritz values, leading eigenvalues, bounds, sums."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pandas
 
@@ -28,7 +30,7 @@ SUMS = {"quantity": "str", "value": "float64", "standard_error": "float64"}
 BOUNDS = {"deflated": "bool", "lower": "float64", "upper": "float64", "products": "int64", "seconds": "float64"}
 
 
-def _frame(rows: list[dict], columns: dict[str, str]) -> pandas.DataFrame:
+def _frame(rows: list[dict[str, Any]], columns: dict[str, str]) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
@@ -112,3 +114,18 @@ def spectrum_tables(spectrum: Spectrum, seconds: float = math.nan) -> dict[str, 
         "bounds": bounds_table(spectrum, seconds),
         "sums": sums_table(spectrum),
     }
+
+
+def joined(
+    frames: Sequence[pandas.DataFrame], columns: Mapping[str, Any], kinds: Mapping[str, str]
+) -> pandas.DataFrame:
+    """The frames that have rows as one table of `columns`, whose values are examples, and of those of `kinds`.
+
+    None make an empty one with the same columns.
+    """
+    names = [*columns, *kinds]
+    full = [frame for frame in frames if len(frame)]
+    if full:
+        return pandas.concat(full, ignore_index=True)[names].astype(dict(kinds))
+    given = pandas.DataFrame({name: [value] for name, value in columns.items()}).iloc[:0]
+    return given.reindex(columns=names).astype(dict(kinds))

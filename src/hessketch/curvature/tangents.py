@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -28,9 +29,9 @@ class TangentsUnsupported(RuntimeError):
 class TangentTape:
     """Operations on tangents of one evaluation of a function, to be played for other directions."""
 
-    def __init__(self, operations: list[Operation], inputs: int, slots: int, outputs: list[int | Tensor]):
+    def __init__(self, operations: list[Operation], outputs: list[int | Tensor]):
         """`outputs` are slots, or zeros for values that do not depend on the direction."""
-        self._operations, self._inputs, self._slots, self._outputs = operations, inputs, slots, outputs
+        self._operations, self._outputs = operations, outputs
         # Most operations take their arguments one after the other: to unfold them anew each time is a fifth of the
         # time of a small network's product.
         self._plain = [_is_plain(operation) for operation in operations]
@@ -42,8 +43,7 @@ class TangentTape:
     @torch.no_grad()
     def play(self, direction: Sequence[Tensor]) -> list[Tensor]:
         """Tangents of the function's values for a direction, shaped as the parameters."""
-        values: list[Tensor | None] = [None] * self._slots
-        values[: self._inputs] = direction
+        values = dict(enumerate(direction))  # by slot
         for operation, plain in zip(self._operations, self._plain, strict=True):
             arguments = [values[a.number] if isinstance(a, Slot) else a for a in operation.arguments]
             if plain:
@@ -58,7 +58,7 @@ class TangentTape:
                 if slot is not None:
                     values[slot] = result
             for slot in operation.finished:
-                values[slot] = None
+                del values[slot]
         return [o if isinstance(o, Tensor) else values[o] for o in self._outputs]
 
 
@@ -73,7 +73,7 @@ class _Recorder(TorchDispatchMode):
     """Writes down every operation that takes a tangent; all others are the outputs' own pass."""
 
     def __init__(self, direction: Sequence[Tensor]):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # by torch, without annotations
         self.operations: list[Operation] = []
         self.slots: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.kinds: dict[int, tuple[torch.Size, torch.dtype]] = {}
@@ -87,7 +87,13 @@ class _Recorder(TorchDispatchMode):
         self.count += 1
         return self.count - 1
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        function: OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         if function is torch.ops.aten._efficientzerotensor.default:
             return torch.zeros(*args, **(kwargs or {}))  # a zero without memory crashes torch where a mode looks on
         flat, structure = tree_flatten((args, kwargs or {}))
@@ -113,7 +119,9 @@ class _Recorder(TorchDispatchMode):
             for r in tree_flatten(results)[0]
         ]
 
-    def _require_no_constant_is_written(self, function, args, kwargs) -> None:
+    def _require_no_constant_is_written(
+        self, function: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         for position, argument in enumerate(function._schema.arguments):
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
@@ -121,14 +129,14 @@ class _Recorder(TorchDispatchMode):
             if isinstance(written, Tensor) and written not in self.slots:
                 raise TangentsUnsupported(f"{function} writes a tangent into a tensor that is kept")
 
-    def tape(self, inputs: int, outputs: list[int | Tensor]) -> TangentTape:
+    def tape(self, outputs: list[int | Tensor]) -> TangentTape:
         ends = {o for o in outputs if not isinstance(o, Tensor)}
         operations = fused(needed(self.operations, ends), self.kinds, ends)
         last = {slot: i for i, o in enumerate(operations) for slot in [*o.slots(), *o.results] if slot is not None}
         for slot, i in last.items():
             if slot not in ends:
                 operations[i].finished.append(slot)
-        return TangentTape(operations, inputs, self.count, outputs)
+        return TangentTape(operations, outputs)
 
 
 def record_tangents(
@@ -152,7 +160,7 @@ def record_tangents(
             if any(o is None for o in outputs):
                 raise TangentsUnsupported("a tangent is made by no operation that was seen")
             outputs = [o.detach() if isinstance(o, Tensor) else o for o in outputs]
-            return [v.primal for v in found], [t.detach() for t in tangents], recorder.tape(len(direction), outputs)
+            return [v.primal for v in found], [t.detach() for t in tangents], recorder.tape(outputs)
     except NotImplementedError as error:
         raise TangentsUnsupported(str(error)) from error
     except RuntimeError as error:

@@ -31,8 +31,9 @@ class _Taped:
         """Memory of what is kept, parameters and buffers aside."""
         if self._graph is not None:
             return self._graph.kept_bytes()
+        constants = [] if self._tape is None else self._tape.constants()
         saved = saved_tensors(e.node for e in self._outputs if e is not None)
-        return storage_bytes([*self._tape.constants(), *saved], self._batch.fixed)
+        return storage_bytes([*constants, *saved], self._batch.fixed)
 
 
 class GradientTape(_Taped):

@@ -1,11 +1,15 @@
 """What each data set is and where its raw files lie. Imports no torch: a config is checked with it."""
 
 import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from hessketch.data.dataset import Dataset
+from hessketch.data.dataset import SIDE, Dataset
 from hessketch.data.derived_names import derive, part_problems
 from hessketch.errors import InputError, nearest
+from hessketch.extensions import HINT, register, registered, require_takes
 
 CLUSTER_EXAMPLES_PER_CLASS = 1000  # of the synthetic Gaussian clusters, in train and in test alike
 CLUSTER_EXAMPLE = "clusters-k10-d50-s4"
@@ -117,26 +121,63 @@ def describe(name: str) -> Dataset:
     `cifar10-grey16x16` their luminance, reduced; `mnist-16x16-raw` pixels in [0, 1] that no mean and standard deviation
     are taken out of, so that what is always black is 0. Raises InputError naming the nearest valid name.
     """
-    if name in DATASETS:
-        return DATASETS[name]
+    known = _known()
+    if name in known:
+        return known[name]
     if name.startswith("clusters-"):
         classes, dimensions, _ = parse_clusters(name)
         per_class = (CLUSTER_EXAMPLES_PER_CLASS,) * classes
         return Dataset(name, classes, 0, dimensions, per_class, per_class, embedded=True)
     base, dash, _ = name.partition("-")
-    if dash and base in DATASETS:
-        return derive(name, DATASETS[base])
+    if dash and base in known and known[base].channels:
+        return derive(name, known[base])
     raise InputError(
-        f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}, a part of one such as mnist-classes3+5-14x14, or "
-        f"Gaussian clusters such as {CLUSTER_EXAMPLE}" + nearest(name.lower(), _names_like(name.lower()))
+        f"unknown data set {name!r}; allowed: {', '.join(known)}, a part of one such as mnist-classes3+5-14x14, "
+        f"Gaussian clusters such as {CLUSTER_EXAMPLE}{HINT}" + nearest(name.lower(), _names_like(name.lower()))
     )
+
+
+def _known() -> dict[str, Dataset]:
+    """Data sets of their own: the package's, then those that extensions have registered."""
+    return {**DATASETS, **{name: dataset for name, (dataset, _) in registered("dataset").items()}}
+
+
+def register_dataset(dataset: Dataset, read: Callable[..., Mapping[str, Any]]) -> None:
+    """Makes a data set of the user's own known by `dataset.name`, wherever one of DATASETS is allowed.
+
+    `read`, called with the data folder if it takes `folder`, returns `train` and `test`, each as images (n, channels,
+    side, side) uint8, or vectors (n, side) float32 where `channels` is 0, and labels (n,) int64 from 0. Their numbers
+    by class are those that `dataset` names: a config is checked against them before anything is read.
+
+    Raises InputError for a name that is taken or not of lower-case letters, digits and underscores, for a description
+    that contradicts itself, and for a function that needs other arguments.
+    """
+    what = f"data set {dataset.name!r}"
+    require_takes(what, read, ("folder",))
+    for problem in _contradictions(dataset):
+        raise InputError(f"{what}: {problem}")
+    described = replace(dataset, embedded=True)  # no files that we could look for, or download
+    register("dataset", dataset.name, (described, read), (*DATASETS, "clusters"), read)
+
+
+def _contradictions(dataset: Dataset) -> Iterator[str]:
+    for split in ("train", "test"):
+        counts = getattr(dataset, f"{split}_per_class")
+        if len(counts) != dataset.classes or dataset.classes < 2 or min(counts) < 1:
+            yield f"{split}_per_class {counts} given; allowed: from 1 for each of its {dataset.classes} classes"
+    if dataset.channels and not len(dataset.mean) == len(dataset.std) == dataset.channels:
+        yield f"mean {dataset.mean} and std {dataset.std} given; allowed: one each for {dataset.channels} channels"
+    if dataset.channels and not 1 <= dataset.side <= SIDE:
+        yield f"images of {dataset.side}x{dataset.side} given; allowed: square ones of at most {SIDE}x{SIDE}"
 
 
 def _names_like(name: str) -> list[str]:
     """Valid names to compare a wrong one with: the bases, each also with the name's own classes and side."""
     end = re.search(r"-(?:classes|grey[0-9]|[0-9]+x|raw).*", name)
-    derived = [dataset.name + end[0] for dataset in DATASETS.values() if end and not part_problems(dataset, end[0])]
-    return [*derived, *DATASETS, CLUSTER_EXAMPLE]
+    known = _known()
+    bases = [dataset for dataset in known.values() if dataset.channels]
+    derived = [dataset.name + end[0] for dataset in bases if end and not part_problems(dataset, end[0])]
+    return [*derived, *known, CLUSTER_EXAMPLE]
 
 
 def parse_clusters(name: str) -> tuple[int, int, float]:
@@ -163,6 +204,14 @@ def raw_file(folder: Path, file: str) -> Path | None:
     """The path of a raw file in a folder: as named, or else its gzip beside it; None if neither is there."""
     candidates = [folder / file, folder / f"{file}.gz"] if file in _IDX_FILES else [folder / file]
     return next((path for path in candidates if path.is_file()), None)
+
+
+def require_raw_file(folder: Path, file: str) -> Path:
+    """As `raw_file`; raises InputError where there is none."""
+    path = raw_file(folder, file)
+    if path is None:
+        raise InputError(f"{folder}: has no {file}; put it there, or download the data set again")
+    return path
 
 
 def local_files(name: str, folder: str | Path) -> Path | None:

@@ -45,7 +45,8 @@ class Dataset:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one prepared example: (channels, side, side), or (dimensions,) of a vector."""
-        return (self.channels, self.prepared_side, self.prepared_side) if self.channels else (self.side,)
+        side = self.prepared_side
+        return (self.side,) if side is None else (self.channels, side, side)
 
     @property
     def download_url(self) -> str:

@@ -17,9 +17,10 @@ _PART = re.compile(
 def derive(name: str, base: Dataset) -> Dataset:
     """The data set of a name that begins with its base's; raises InputError for a part that there is not."""
     part = name.removeprefix(base.name)
-    if problems := part_problems(base, part):
+    match, problems = _PART.fullmatch(part), part_problems(base, part)
+    if match is None or problems:
         raise InputError(f"{name!r}: {'; '.join(problems)}; nearest valid name: {_nearest(base, part)}")
-    kept, grey, side, raw = _parts(part)
+    kept, grey, side, raw = _parts(match)
     channels = 1 if grey else base.channels
     mean, std = (_luminance(base.mean), _luminance(base.std)) if grey else (base.mean, base.std)
     return replace(
@@ -42,9 +43,8 @@ def _luminance(channels: tuple[float, ...]) -> tuple[float]:
     return (sum(weight * value for weight, value in zip(LUMINANCE, channels, strict=True)),)
 
 
-def _parts(part: str) -> tuple[tuple[int, ...], bool, int | None, bool]:
-    """Classes, grey, side and raw of a part's description that has the right form."""
-    match = _PART.fullmatch(part)
+def _parts(match: re.Match[str]) -> tuple[tuple[int, ...], bool, int | None, bool]:
+    """Classes, grey, side and raw of a part's description."""
     kept = tuple(int(label) for label in match["classes"].split("+")) if match["classes"] else ()
     return kept, bool(match["grey"]), int(match["side"]) if match["side"] else None, bool(match["raw"])
 
@@ -58,16 +58,16 @@ def part_problems(base: Dataset, part: str) -> list[str]:
     """What is wrong with a part's description such as `-classes3+5-14x14` and what is allowed; empty if nothing."""
     match = _PART.fullmatch(part)
     if match is None or not part:
-        grey = "" if base.channels == 1 else " | -greySIDExSIDE"
-        return [f"no such part of {base.name}; allowed: {base.name}[-classesA+B[+C...]][-SIDExSIDE{grey}][-raw]"]
-    kept, grey, side, raw = _parts(part)
+        in_grey = "" if base.channels == 1 else " | -greySIDExSIDE"
+        return [f"no such part of {base.name}; allowed: {base.name}[-classesA+B[+C...]][-SIDExSIDE{in_grey}][-raw]"]
+    kept, grey, side, raw = _parts(match)
     problems = []
     if match["classes"] and (len(set(kept)) < max(2, len(kept)) or max(kept) >= base.classes):
         allowed = f"at least two different classes from 0 to {base.classes - 1}"
         problems.append(f"classes {match['classes']} given; allowed: {allowed}")
     if grey and base.channels == 1:
         problems.append(f"the images of {base.name} are grey already; allowed: -SIDExSIDE")
-    if match["side"] and (match["side"] != match["height"] or not 1 <= side <= base.side):
+    if side is not None and (match["side"] != match["height"] or not 1 <= side <= base.side):
         allowed = f"exactly SIDExSIDE, SIDE a whole number from 1 to {base.side}, the raw images' side"
         problems.append(f"{match['side']}x{match['height']} given; allowed: {allowed}")
     if not problems and part != _part_name(kept, grey, side, raw):
@@ -77,8 +77,8 @@ def part_problems(base: Dataset, part: str) -> list[str]:
 
 def _nearest(base: Dataset, part: str) -> str:
     """The valid name nearest to a wrong one: existing classes alone, a side within the range; else by its letters."""
-    if part and _PART.fullmatch(part):
-        kept, grey, side, raw = _parts(part)
+    if part and (match := _PART.fullmatch(part)):
+        kept, grey, side, raw = _parts(match)
         if kept:
             kept = tuple(dict.fromkeys(label for label in kept if label < base.classes))
             kept += tuple(label for label in range(base.classes) if label not in kept)[: max(0, 2 - len(kept))]
@@ -87,6 +87,6 @@ def _nearest(base: Dataset, part: str) -> str:
     sides = ["", f"-{base.side // 2}x{base.side // 2}"]
     sides += [f"-grey{base.side // 2}x{base.side // 2}"] if base.channels > 1 else []
     forms = [
-        base.name + classes + side + raw for classes in ("", "-classes0+1") for side in sides for raw in ("", "-raw")
+        base.name + classes + size + end for classes in ("", "-classes0+1") for size in sides for end in ("", "-raw")
     ]
     return nearest(base.name + part, forms, cutoff=0).removeprefix("; nearest valid name: ")

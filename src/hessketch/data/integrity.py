@@ -7,7 +7,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from hessketch.data.catalog import describe, is_system_folder, raw_file
+from hessketch.data.catalog import describe, is_system_folder, require_raw_file
 
 _IDX_MAGIC = {"idx3": (2051, 3), "idx1": (2049, 1)}  # magic number and number of dimensions
 
@@ -16,7 +16,7 @@ def damaged_files(name: str, folder: Path) -> list[str]:
     """One line for each raw file in `folder` that is cut short or of another format, with what to do about it."""
     lines = []
     for file in describe(name).files:
-        path = raw_file(folder, file)
+        path = require_raw_file(folder, file)
         reason = _idx_damage(path) if "ubyte" in file else _pickle_damage(path)
         if reason:
             remedy = "reinstall the package that holds it" if is_system_folder(folder) else "delete or replace it"
@@ -33,7 +33,7 @@ def unpublished_files(name: str, folder: Path) -> list[str]:
     dataset = describe(name)
     lines = []
     for file, published in zip(dataset.files, dataset.digests, strict=False):
-        path = raw_file(folder, file)
+        path = require_raw_file(folder, file)
         found = hashlib.sha256(_content(path)).hexdigest()
         if found != published:
             lines.append(f"{path} is not the published file of {name}: its SHA-256 is {found}, that one's {published}")

@@ -14,6 +14,7 @@ from hessketch.data.dataset import SIDE
 from hessketch.data.derived_names import LUMINANCE
 from hessketch.data.sources import read_raw
 from hessketch.errors import InputError
+from hessketch.extensions import registered
 from hessketch.records import read_tensors
 
 _AT_ONCE = 1000  # images reduced in float64 at a time: 25 MB of CIFAR
@@ -42,7 +43,7 @@ class PreparedData:
         missing = [name for name in _TENSORS if name not in tensors]
         if missing:
             raise InputError(f"{', '.join(missing)} missing from prepared data; needed: {', '.join(_TENSORS)}")
-        return cls(*(tensors[name] for name in _TENSORS), dataset)
+        return cls(**{name: tensors[name] for name in _TENSORS}, dataset=dataset)
 
     def split(self, split: str) -> tuple[Tensor, Tensor]:
         """Images and labels of `train` or `test`; raises InputError for another word."""
@@ -95,15 +96,20 @@ def reduce_images(images: Tensor, side: int, grey: bool = False) -> Tensor:
 
 
 def prepare(raw: Mapping[str, tuple[Tensor, Tensor]], dataset: Dataset) -> PreparedData:
-    """What `read_raw` gave, brought to 32x32; of a derived data set its classes, at the side that its name asks for."""
+    """What `read_raw` gave, brought to 32x32; of a derived data set its classes, at the side that its name asks for.
+
+    Vectors stay as they are.
+    """
     side = dataset.reduced_side
-    tensors = []
+    tensors: dict[str, Tensor] = {}
     for split in ("train", "test"):
         images, labels = raw[split]
         if dataset.kept_classes:
             images, labels = select_classes(images, labels, dataset.kept_classes)
-        tensors += [reduce_images(images, side, dataset.grey) if side else to_side_32(images), labels]
-    return PreparedData(*tensors)
+        if dataset.channels:
+            images = reduce_images(images, side, dataset.grey) if side else to_side_32(images)
+        tensors |= {f"{split}_images": images, f"{split}_labels": labels}
+    return PreparedData.from_tensors(tensors)
 
 
 def prepare_dataset(name: str, folder: str | Path, download: bool = False) -> PreparedData:
@@ -112,7 +118,7 @@ def prepare_dataset(name: str, folder: str | Path, download: bool = False) -> Pr
     Raises InputError for an unknown name and for files that are missing or damaged.
     """
     dataset = describe(name)
-    if dataset.channels:
+    if dataset.channels or name in registered("dataset"):
         return prepare(read_raw(name, folder, download), dataset)
     size = (*parse_clusters(name), CLUSTER_EXAMPLES_PER_CLASS, _CLUSTER_SEED)
     return PreparedData(*gaussian_clusters(*size, "train"), *gaussian_clusters(*size, "test"))

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hessketch.data.catalog import Dataset, describe, is_system_folder, local_files, raw_file
+from hessketch.data.catalog import Dataset, describe, is_system_folder, local_files, require_raw_file
 from hessketch.data.integrity import unpublished_files
 from hessketch.data.subsets import balanced_subset
 from hessketch.data.torchvision_import import import_torchvision
 from hessketch.errors import InputError
+from hessketch.extensions import call_with, registered
 from hessketch.progress import note
 
 Raw = dict[str, tuple[Tensor, Tensor]]
@@ -32,7 +33,8 @@ def read_raw(name: str, folder: str | Path, download: bool = False) -> Raw:
 
     Of a derived data set these are its base's: `prepared` takes the part.
     Takes the files that `local_files` finds. If there are none and `download` is set, torchvision downloads them
-    into `folder`, in its own layout. `digits` comes with scikit-learn. Nothing is written without a download.
+    into `folder`, in its own layout. `digits` comes with scikit-learn; a registered data set is read by its own
+    function, vectors as (n, d) float32. Nothing is written without a download.
     Files of other content than the published ones are noted (`progress.note`), CIFAR's, which are pickles, refused.
     Raises InputError for an unknown name, missing, damaged or foreign files, and a download that fails.
     """
@@ -40,6 +42,8 @@ def read_raw(name: str, folder: str | Path, download: bool = False) -> Raw:
     name = dataset.name
     if name == "digits":
         return _check(_read_digits(dataset), dataset, "scikit-learn's digits")
+    if name in registered("dataset"):
+        return _check(_read_registered(name, Path(folder)), dataset, f"data set {name!r}")
     if name not in _READER_CLASSES:
         raise InputError(f"{name} has no raw files; allowed: digits, {', '.join(_READER_CLASSES)}")
     found = local_files(name, folder) or _download(dataset, Path(folder), download)
@@ -98,7 +102,7 @@ def _idx_readers():
 
 
 def _read_idx_file(folder: Path, file: str, temporary: Path, read) -> Tensor:
-    path = raw_file(folder, file)
+    path = require_raw_file(folder, file)
     try:
         plain = path
         if path.suffix == ".gz":
@@ -145,9 +149,32 @@ def _read_digits(dataset: Dataset) -> Raw:
     return {"train": (images[~test], labels[~test]), "test": (images[test], labels[test])}
 
 
+def _read_registered(name: str, folder: Path) -> Raw:
+    """What the user's function gives, as tensors of the right types."""
+    _, read = registered("dataset")[name]
+    raw = call_with(read, {"folder": folder})
+    kind = torch.uint8 if describe(name).channels else torch.float32
+    found = {}
+    what = f"data set {name!r}: its function gave"
+    for split in ("train", "test"):
+        try:
+            inputs, labels = map(torch.as_tensor, raw[split])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{what} no inputs and labels of {split} ({error})") from None
+        if inputs.dtype != kind or labels.dtype != torch.int64 or labels.ndim != 1 or (labels < 0).any():
+            raise InputError(
+                f"{what} {split} inputs of {inputs.dtype} and labels {tuple(labels.shape)} of {labels.dtype}; "
+                f"allowed: {kind} (images uint8, vectors float32), and (n,) int64 from 0"
+            )
+        if not inputs.isfinite().all():
+            raise InputError(f"data set {name!r}: its {split} inputs hold NaN or infinity")
+        found[split] = (inputs, labels)
+    return found
+
+
 def _check(raw: Raw, dataset: Dataset, origin: str) -> Raw:
     """Shapes, label range and the number of examples of each class: files of another data set do not pass."""
-    shape = (dataset.channels, dataset.side, dataset.side)
+    shape = (dataset.channels, dataset.side, dataset.side) if dataset.channels else (dataset.side,)
     for split, expected in (("train", dataset.train_per_class), ("test", dataset.test_per_class)):
         images, labels = raw[split]
         counts = torch.bincount(labels, minlength=dataset.classes).tolist()

@@ -8,6 +8,7 @@ different matrices, whose dominant spaces may still agree.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import pandas
@@ -136,7 +137,9 @@ def _lanczos_tops(
     memory: int | None,
     progress: ProgressCallback,
 ) -> dict[str, _Top]:
-    tops, batches, traces = {}, examples.batches(batch_size), {}
+    tops: dict[str, _Top] = {}
+    traces: dict[str, Sum] = {}
+    batches = examples.batches(batch_size)
     for number, name in enumerate(OPERATORS):
         operator = CurvatureOperator(name, model, loss, batches, memory=memory)
         found = largest_eigenpairs(
@@ -144,7 +147,7 @@ def _lanczos_tops(
             k,
             torch.Generator().manual_seed(derive_seed(seed, name, "largest eigenpairs")),
             memory=memory,
-            progress=lambda done, total, before=number: progress(before * total + done, len(OPERATORS) * total),
+            progress=partial(_report_of, progress, number),
         )
         # A zero of many copies is seen once: what comes after it by value is not known.
         values = torch.full((k,), math.nan, dtype=torch.float64)
@@ -167,6 +170,11 @@ def _lanczos_tops(
         }
         tops[name] = _Top(values, found.vectors, found.rounding, row)
     return tops
+
+
+def _report_of(progress: ProgressCallback, number: int, done: int, total: int) -> None:
+    """Of all operators, from that of the one with this number."""
+    progress(number * total + done, len(OPERATORS) * total)
 
 
 def _traces_of_moments(model: nn.Module, loss: Loss, examples: Examples) -> dict[str, Sum]:

@@ -32,7 +32,7 @@ from hessketch.dynamics.posterior import (
 )
 from hessketch.errors import InputError
 from hessketch.linalg.diagonals import estimate_diagonal
-from hessketch.linalg.vectors import ProgressCallback, require_at_least
+from hessketch.linalg.vectors import ProgressCallback, require_at_least, require_share
 from hessketch.networks.layers import has_batch_norm
 from hessketch.seeds import derive_seed
 
@@ -125,12 +125,7 @@ def generalization_bounds(
     Raises InputError for a bad argument, an initial state of another network, or a network with batch norm.
     """
     sigmas = _require_sound(sigmas, confidence, posterior_samples, train, test)
-    require_same_network(model, initial_state)
-    if has_batch_norm(model):
-        raise InputError(
-            "batch norm's running statistics know the training examples, which a prior must not; give a network with "
-            "group norm or none"
-        )
+    _require_network(model, initial_state)
     function, space = example_loss(model, loss, train), ParameterSpace(model)
     diagonal = _diagonal(model, function, train, exact, products, seed)
     theta, start = flat_parameters(model, model.state_dict()), flat_parameters(model, initial_state)
@@ -153,11 +148,12 @@ def generalization_bounds(
         | {"train_error": own[0], "test_error": own[1]}
         for k, (sigma, term) in enumerate(zip(sigmas, terms, strict=True))
     ]
-    table = pandas.DataFrame(rows)
+    return _with_choice(pandas.DataFrame(rows), "estimated" if exact is None else "exact", confidence)
+
+
+def _with_choice(table: pandas.DataFrame, diagonal: str, confidence: float) -> pandas.DataFrame:
     smallest = table.sort_values(["bound", "right_hand_side"], kind="stable").index[0]  # bounds of 1 are alike
-    table["chosen"] = table.index == smallest
-    table["diagonal"] = "estimated" if exact is None else "exact"
-    table["confidence"] = confidence
+    table = table.assign(chosen=table.index == smallest, diagonal=diagonal, confidence=confidence)
     return table[list(BOUNDS)].astype(BOUNDS)
 
 
@@ -171,12 +167,20 @@ def _require_sound(
     sigmas = [float(sigma) for sigma in sigmas]
     if not are_priors(sigmas):
         raise InputError(f"sigmas are {sigmas}; allowed: one or more different numbers above 0")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence!r}; allowed: numbers between 0 and 1 (0.95 is usual)")
+    require_share(0.95, confidence=confidence)
     require_at_least(2, posterior_samples=samples)
     if not len(train) or not len(test):
         raise InputError(f"{len(train)} training and {len(test)} test examples given; at least one of each is needed")
     return sigmas
+
+
+def _require_network(model: nn.Module, initial_state: Mapping[str, Tensor]) -> None:
+    require_same_network(model, initial_state)
+    if has_batch_norm(model):
+        raise InputError(
+            "batch norm's running statistics know the training examples, which a prior must not; give a network with "
+            "group norm or none"
+        )
 
 
 def are_priors(sigmas: Sequence[float]) -> bool:

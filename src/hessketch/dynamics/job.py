@@ -9,7 +9,7 @@ import pandas
 import torch
 
 from hessketch.curvature.job import tensors_digest
-from hessketch.data.followed_runs import Followed
+from hessketch.data.followed_runs import Followed, point_columns
 from hessketch.described import described, require_allowed
 from hessketch.dynamics.eigenspaces import eigenspaces
 from hessketch.dynamics.exact import exact_curvature
@@ -19,10 +19,10 @@ from hessketch.errors import InputError, NotFiniteError
 from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, environment
-from hessketch.runs import Run
+from hessketch.runs import Run, rate_of
 from hessketch.seeds import derive_seed
 from hessketch.trainers import Trainer
-from hessketch.waiting_tables import WaitingTables
+from hessketch.waiting_tables import WaitingTables, with_columns
 
 TABLES = ("eigenvalues", "curvature", "overlaps", "angles", "loss_changes", "bounds")
 
@@ -119,19 +119,6 @@ def _task(one: Followed, settings: DynamicsSettings, sigmas: Sequence[float], al
     }
 
 
-def point_columns(one: Followed, facts: dict[str, Any], parameters: int) -> dict[str, Any]:
-    """Column name to value of a checkpoint: the run's identity, examples in a step, step, losses, sizes."""
-    names = ("step", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-    return {
-        **one.run.identity(),
-        "batch_size": Trainer.parse(one.run.trainer).batch_size or len(one.train),
-        **{name: facts[name] for name in names},
-        "n": len(one.train),
-        "p": parameters,
-        "classes": one.train.classes,
-    }
-
-
 class _Measuring:
     """The measurements of one run."""
 
@@ -161,11 +148,11 @@ class _Measuring:
         last = len(self._one.checkpoints)
         for number, (facts, state) in enumerate(self._one.checkpoints, start=1):
             bound = number == last and self._one.finished
-            point = point_columns(self._one, facts, self._parameters)
+            point = point_columns(self._one, facts, self._parameters, step=facts["step"], epoch=facts["epoch"])
             for name, table in self._measured(facts, state, along, bound).items():
-                parts[name].append(_with_point(table, point))
+                parts[name].append(with_columns(point, table))
             report(number, last)
-        nothing = _with_point(pandas.DataFrame(index=[0]), point).iloc[:0]
+        nothing = with_columns(point, pandas.DataFrame(index=[0])).iloc[:0]
         return {name: pandas.concat(frames, ignore_index=True) if frames else nothing for name, frames in parts.items()}
 
     def _measured(self, facts, state, along: bool, bound: bool) -> dict[str, pandas.DataFrame]:
@@ -187,7 +174,8 @@ class _Measuring:
         if not along and not bound:
             return {}
         self._model.load_state_dict(dict(state))
-        run, settings, tables = self._one.run, self._settings, {}
+        run, settings = self._one.run, self._settings
+        tables: dict[str, pandas.DataFrame] = {}
         exact = None
         if self._parameters <= settings.exact_up_to:
             exact = exact_curvature(
@@ -209,7 +197,7 @@ class _Measuring:
             run.loss,
             self._train,
             batch_size=self._batch_size,
-            learning_rate=run.learning_rate,
+            learning_rate=rate_of(run),
             samples=self._settings.samples,
             bound_probability=self._settings.bound_probability,
             probes=self._settings.probes,
@@ -232,7 +220,3 @@ class _Measuring:
             exact=exact,
             seed=self._seed,
         )
-
-
-def _with_point(table: pandas.DataFrame, point: dict[str, Any]) -> pandas.DataFrame:
-    return pandas.concat([pandas.DataFrame(point, index=table.index), table], axis=1)

@@ -30,7 +30,7 @@ from hessketch.dynamics.step_moments import (
 )
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.gaussian_forms import GaussianForm
-from hessketch.linalg.vectors import ProgressCallback, no_progress, require_at_least
+from hessketch.linalg.vectors import ProgressCallback, no_progress, require_at_least, require_share
 from hessketch.seeds import derive_seed
 
 QUANTILES = (0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99)
@@ -109,17 +109,15 @@ def loss_changes(
         space, function, examples, made, known.gradients(batches, chunk), lambda done: report(done, total)
     )
     changes = changes.expand(len(made), samples)  # a full batch is the only one
-    moments = {}
-    for plain, scheme in distinct.items():
-        before = len(batches) + products * len(moments)
-        moments[plain] = known.moments(scheme, share, partial(_report_after, report, before, total))
+    moments = {
+        plain: known.moments(scheme, share, partial(_report_after, report, len(batches) + products * place, total))
+        for place, (plain, scheme) in enumerate(distinct.items())
+    }
     report(total, total)
+    predicted = (_predicted(moments[s.preconditioner is None], s.step_size, share, bound_probability) for s in made)
     rows = [
-        {"scheme": scheme.name, "step_size": scheme.step_size}
-        | _observed(delta)
-        | _predicted(moments[scheme.preconditioner is None], scheme.step_size, share, bound_probability)
-        | {"exact": exact is not None}
-        for scheme, delta in zip(made, changes, strict=True)
+        {"scheme": scheme.name, "step_size": scheme.step_size, **_observed(delta), **own, "exact": exact is not None}
+        for scheme, delta, own in zip(made, changes, predicted, strict=True)
     ]
     return pandas.DataFrame(rows, columns=list(LOSS_CHANGES)).astype(LOSS_CHANGES)
 
@@ -142,8 +140,7 @@ def _require_sound(
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate is {learning_rate!r}; allowed: numbers above 0")
     require_schemes(schemes)
-    if not 0 < probability < 1:
-        raise InputError(f"bound_probability is {probability!r}; allowed: numbers between 0 and 1 (0.05 is usual)")
+    require_share(0.05, bound_probability=probability)
     return n
 
 
@@ -180,8 +177,9 @@ def _by_operators(
         hessian = CurvatureOperator("hessian", model, loss, examples.batches(batch))  # here: it keeps graphs in memory
         noise = GradientNoise(space, loss, examples, batch)
         generator = torch.Generator().manual_seed(derive_seed(seed, "loss changes", "probes"))
-        options = {"noise_share": noise_share, "probes": probes, "generator": generator, "progress": progress}
-        return estimated_step_moments(noise, hessian, mean, scheme, **options)
+        return estimated_step_moments(
+            noise, hessian, mean, scheme, noise_share=noise_share, probes=probes, generator=generator, progress=progress
+        )
 
     return _Known(mean, variances, partial(gradients_from_network, space, loss, examples), moments)
 

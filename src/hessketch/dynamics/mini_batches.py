@@ -59,7 +59,8 @@ def gradients_from_network(
     def in_pieces(part: Tensor, at_once: int) -> Tensor:
         """Of mini-batches (k, m), the gradients of so many examples at once."""
         parts = part.split(max(1, at_once // part.shape[1]))
-        return torch.cat([sum(map(summed, rows.split(max(1, at_once // len(rows)), 1))) for rows in parts])
+        none = space.theta.new_zeros(())
+        return torch.cat([sum(map(summed, rows.split(max(1, at_once // len(rows)), 1)), none) for rows in parts])
 
     for part in batches.split(chunk or most):
         part = part.to(examples.targets.device)

@@ -164,7 +164,8 @@ def gradient_mean_and_variances(model: nn.Module, loss: Loss, examples: Examples
     Variances are summed around each part's own mean and joined (Chan, Golub and LeVeque 1979): no cancellation.
     """
     p = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    mean, squares, seen = 0.0, 0.0, 0
+    mean = torch.zeros(p, dtype=torch.float64, device=next(model.parameters()).device)
+    squares, seen = torch.zeros_like(mean), 0
     for inputs, targets in examples.batches(max(1, _GRADIENT_NUMBERS // p)):
         gradients = per_example_gradients(model, loss, inputs, targets).double()
         count, own = len(gradients), gradients.mean(0)

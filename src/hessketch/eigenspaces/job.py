@@ -47,7 +47,9 @@ def measure_runs(
     products that cannot be measured naming run and point (NotFiniteError for NaN).
     """
     progress, watch = progress or Progress("eigenspaces"), Stopwatch()
-    waiting, folders, problems = WaitingTables(output, TABLES), [], []
+    waiting = WaitingTables(output, tuple(TABLES))
+    folders: list[Path] = []
+    problems: list[str] = []
     for subject in map(subject_of, runs):
         folders.append(waiting.part(_task(subject, settings)))
         if not waiting.is_done(folders[-1]) and (problem := _problem(subject, settings, device, memory, folders[-1])):

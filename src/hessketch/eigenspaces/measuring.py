@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from hessketch.eigenspaces.room import FORMED, Needs, Size
 from hessketch.eigenspaces.settings import EigenspaceSettings, ratio_size
 from hessketch.eigenspaces.stability import eigenspace_stability, mask_stability
 from hessketch.eigenspaces.subjects import Point, Subject, point_columns, size_columns
-from hessketch.eigenspaces.tables import POINT_TABLES, TABLES, joined, with_columns
+from hessketch.eigenspaces.tables import POINT_TABLES, TABLES, joined
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.vectors import random_unit_vector
 from hessketch.networks.registry import network_of
@@ -35,6 +36,7 @@ from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch
 from hessketch.records import is_intact, read_table, read_tensors, write_record, write_table, write_tensors
 from hessketch.seeds import derive_seed
+from hessketch.waiting_tables import with_columns
 
 Found = TypeVar("Found")
 
@@ -210,9 +212,9 @@ class Measuring:
         """Masks and eigenspaces of the stability points two by two; a finished split's table is kept."""
         thetas: dict[int, Tensor] = {}
         for point in self._subject.stability:
-            theta = self._guarded(point, _STAGE, lambda point=point: self._load(point).cpu())
+            theta = self._guarded(point, _STAGE, partial(self._load, point))
             if theta is not None:
-                thetas[point.time] = theta
+                thetas[point.time] = theta.cpu()
         if not thetas:
             return []
         folder, alone = self._folder / _STAGE, self._ratios_of_masks_alone()
@@ -235,7 +237,8 @@ class Measuring:
 
     def _bases(self, steps: Mapping[int, Any], split: str) -> dict[int, Callable[[], Tensor]]:
         """Step to a function that reads its eigenspace (p, k) float32 from the disk, where it stays until compared."""
-        folder, bases = self._folder / _STAGE / split, {}
+        folder = self._folder / _STAGE / split
+        bases: dict[int, Callable[[], Tensor]] = {}
         points = [point for point in self._subject.stability if point.time in steps]
         report = self._progress.stage(f"stability, {split}: eigenspace")
         for number, point in enumerate(points, start=1):
@@ -243,14 +246,17 @@ class Measuring:
             if not is_intact(path):
                 place = f"{_STAGE}, {split}"
                 self._named(f"{point.name}, {place}", lambda: self._needs.require_stability(len(points)))
-                space = self._guarded(point, place, lambda point=point: self._stability_space(point, split))
+                space = self._guarded(point, place, partial(self._stability_space, point, split))
                 if space is None:
                     continue
                 self._note_missing(space, self._stability_size(), f"{point.name}, {place}")
                 write_tensors({"vectors": space.vectors.float()}, path)
-            bases[point.time] = lambda path=path: read_tensors(path)[0]["vectors"].to(self._device)
+            bases[point.time] = partial(self._vectors_in, path)
             report(number, len(points))
         return bases
+
+    def _vectors_in(self, path: Path) -> Tensor:
+        return read_tensors(path)[0]["vectors"].to(self._device)
 
     def _stability_size(self) -> int:
         """Columns of the eigenspaces that are compared: as many as the largest ratio asks for."""

@@ -107,7 +107,7 @@ def _chance(leverages: Tensor, weights: Weights, k: int) -> dict[str, Chance]:
 
 
 def _chance_columns(levels: Mapping[str, Chance]) -> dict[str, float]:
-    columns = {}
+    columns: dict[str, float] = {}
     for name in ("chance", "chance_by_layer", "chance_live"):
         columns |= {name: levels[name].mean, f"{name}_sd": levels[name].sd}
     return columns

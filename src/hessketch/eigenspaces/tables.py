@@ -1,7 +1,6 @@
 """The columns of the tables of eigenspaces and masks, and frames that have just these."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import pandas
 
@@ -38,11 +37,6 @@ TABLES = {
     "stability": {**_SIZES, **STABILITY},
 }
 """Table to column to dtype, behind the columns of IDENTITY."""
-
-
-def with_columns(columns: Mapping[str, Any], table: pandas.DataFrame) -> pandas.DataFrame:
-    """The table behind columns of one value each."""
-    return pandas.concat([pandas.DataFrame(dict(columns), index=table.index), table], axis=1)
 
 
 def joined(name: str, frames: Iterable[pandas.DataFrame]) -> pandas.DataFrame:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +36,17 @@ class LocalUpdates:
     counts: list[int]  # examples in the first local step, over which losses and hits are taken
 
 
+class _Round(NamedTuple):
+    """What all clients of a round share: where they start, on what, and how they train."""
+
+    network: FlatNetwork
+    loss: Loss
+    examples: Examples
+    start: Tensor  # (p,) weights
+    buffers: Buffers
+    settings: FederatedSettings
+
+
 def clients_at_once(dimension: int, examples: int, device: torch.device) -> int:
     """How many clients of so many examples are computed side by side (vectorised); 1 is one after the other."""
     kind = "cuda" if device.type == "cuda" else "cpu"
@@ -63,26 +75,17 @@ def local_updates(
     size.
     """
     network.model.train()
+    shared = _Round(network, loss, examples, theta, buffers, settings)
     for chunk in _chunks(network, parts, clients, settings, theta.device):
         batches = _batches([parts[c] for c in chunk], chunk, settings, seed, step)
-        work = partial(_of_part, network, loss, examples, chunk, batches, theta, buffers, settings)
+        work = partial(_of_part, shared, chunk, batches)
         yield from (update for _, update in network.clients_limit.parts(work, len(chunk), len(chunk)))
 
 
-def _of_part(
-    network: FlatNetwork,
-    loss: Loss,
-    examples: Examples,
-    clients: list[int],
-    batches: list[list[Tensor]],
-    start: Tensor,
-    buffers: Buffers,
-    settings: FederatedSettings,
-    part: slice,
-) -> LocalUpdates:
+def _of_part(shared: _Round, clients: list[int], batches: list[list[Tensor]], part: slice) -> LocalUpdates:
     """A chunk of clients, or the part of it that fits into memory."""
     run = _one_by_one if len(clients[part]) == 1 else _side_by_side
-    return run(network, loss, examples, clients[part], batches[part], start, buffers, settings)
+    return run(shared, clients[part], batches[part])
 
 
 def _chunks(
@@ -129,21 +132,14 @@ def _mini_batches(part: Tensor, client: int, settings: FederatedSettings, seed: 
     return batches[: settings.local_steps]
 
 
-def _one_by_one(
-    network: FlatNetwork,
-    loss: Loss,
-    examples: Examples,
-    clients: list[int],
-    batches: list[list[Tensor]],
-    start: Tensor,
-    buffers: Buffers,
-    settings: FederatedSettings,
-) -> LocalUpdates:
+def _one_by_one(shared: _Round, clients: list[int], batches: list[list[Tensor]]) -> LocalUpdates:
     """One client by plain automatic differentiation, its full batch in micro-batches whose gradients are added."""
-    theta, own = start.clone(), {name: buffer.clone() for name, buffer in buffers.items()}
-    first: tuple[Tensor, Tensor] | None = None
+    network, loss, examples, settings = shared.network, shared.loss, shared.examples, shared.settings
+    theta, own = shared.start.clone(), {name: buffer.clone() for name, buffer in shared.buffers.items()}
+    seen: list[tuple[Tensor, Tensor]] = []  # loss and right predictions of each step
     for indices in batches[0]:
-        slope, value, hits = torch.zeros_like(theta), theta.new_zeros(()), 0
+        slope, value = torch.zeros_like(theta), theta.new_zeros(())
+        hits = theta.new_zeros((), dtype=torch.int64)
 
         def of_piece(piece: slice, theta: Tensor = theta, indices: Tensor = indices) -> tuple[Tensor, Tensor, Tensor]:
             inputs, targets = examples.inputs[indices[piece]], examples.targets[indices[piece]]
@@ -158,48 +154,40 @@ def _one_by_one(
         for _, (gradient, part, right) in network.examples_limit.parts(of_piece, len(indices), most):
             slope += gradient
             value, hits = value + part, hits + right
-        first = first or (value, hits)
+        seen.append((value, hits))
         theta = theta - settings.learning_rate * (slope + settings.weight_decay * theta)
-    return LocalUpdates(
-        clients,
-        (start - theta)[None],
-        {name: buffer[None] for name, buffer in own.items()},
-        first[0][None],
-        first[1][None],
-        [len(batches[0][0])],
-    )
+    losses, right_ones = seen[0]
+    buffers = {name: buffer[None] for name, buffer in own.items()}
+    updates = (shared.start - theta)[None]
+    return LocalUpdates(clients, updates, buffers, losses[None], right_ones[None], [len(batches[0][0])])
 
 
-def _side_by_side(
-    network: FlatNetwork,
-    loss: Loss,
-    examples: Examples,
-    clients: list[int],
-    batches: list[list[Tensor]],
-    start: Tensor,
-    buffers: Buffers,
-    settings: FederatedSettings,
-) -> LocalUpdates:
+def _side_by_side(shared: _Round, clients: list[int], batches: list[list[Tensor]]) -> LocalUpdates:
     """A chunk of clients at once: every operation of the network is done for all of them together."""
+    examples, settings = shared.examples, shared.settings
 
-    def weighted_loss(theta: Tensor, own: Buffers, inputs: Tensor, targets: Tensor, weights: Tensor):
+    def weighted_loss(
+        theta: Tensor, own: Buffers, inputs: Tensor, targets: Tensor, weights: Tensor
+    ) -> tuple[Tensor, tuple[Buffers, Tensor]]:
         own = {name: buffer.clone() for name, buffer in own.items()}  # batch norm may write into these
-        outputs = network(theta, own, inputs)
-        return (loss(outputs, targets) * weights).sum(), (own, correct(outputs, targets, loss))
+        outputs = shared.network(theta, own, inputs)
+        return (shared.loss(outputs, targets) * weights).sum(), (own, correct(outputs, targets, shared.loss))
 
     slopes = vmap(grad_and_value(weighted_loss, has_aux=True))
-    theta = start.expand(len(clients), -1)
-    own = {name: buffer.expand(len(clients), *buffer.shape) for name, buffer in buffers.items()}
-    first: tuple[Tensor, Tensor] | None = None
+    theta = shared.start.expand(len(clients), -1)
+    own = {name: buffer.expand(len(clients), *buffer.shape) for name, buffer in shared.buffers.items()}
+    seen: list[tuple[Tensor, Tensor]] = []  # losses and right predictions of each step
     full = not settings.local_batch_size
     for number in range(settings.local_steps):
         if number == 0 or not full:
-            indices, weights = _padded([of_client[number] for of_client in batches], start)
+            indices, weights = _padded([of_client[number] for of_client in batches], shared.start)
             inputs, targets = examples.inputs[indices], examples.targets[indices]
         slope, (value, (own, right)) = slopes(theta, own, inputs, targets, weights)
-        first = first or (value, (right & (weights > 0)).sum(1))
+        seen.append((value, (right & (weights > 0)).sum(1)))
         theta = theta - settings.learning_rate * (slope + settings.weight_decay * theta)
-    return LocalUpdates(clients, start - theta, own, *first, [len(of_client[0]) for of_client in batches])
+    losses, hits = seen[0]
+    counts = [len(of_client[0]) for of_client in batches]
+    return LocalUpdates(clients, shared.start - theta, own, losses, hits, counts)
 
 
 def _padded(parts: list[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,15 +47,16 @@ class FlatNetwork:
     def load(self, theta: Tensor, buffers: Mapping[str, Tensor]) -> None:
         """Puts parameters and buffers into the module."""
         with torch.no_grad():
-            for parameter, piece in zip(self.model.parameters(), theta.split(self._sizes), strict=True):
+            for parameter, piece in zip(self.model.parameters(), torch.split(theta, self._sizes), strict=True):
                 parameter.copy_(piece.view_as(parameter))
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
 
     def __call__(self, theta: Tensor, buffers: Buffers, inputs: Tensor) -> Tensor:
         """Outputs in training mode; batch norm updates the given buffers in place."""
-        pieces = theta.split(self._sizes)
+        pieces = torch.split(theta, self._sizes)
         parameters = {
             name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)
         }
-        return functional_call(self.model, {**parameters, **buffers}, (inputs,))
+        outputs: Tensor = functional_call(self.model, {**parameters, **buffers}, (inputs,))
+        return outputs

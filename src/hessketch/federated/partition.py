@@ -110,7 +110,7 @@ def _shards(labels: np.ndarray, clients: int, each: int, random: np.random.Gener
 
 
 def _dirichlet(labels: np.ndarray, clients: int, alpha: float, random: np.random.Generator) -> list[np.ndarray]:
-    parts = [[] for _ in range(clients)]
+    parts: list[list[np.ndarray]] = [[] for _ in range(clients)]
     for label in np.unique(labels):
         examples = random.permutation(np.flatnonzero(labels == label))
         shares = random.dirichlet(np.full(clients, min(alpha, _LARGEST_ALPHA)))

@@ -12,7 +12,7 @@ from hessketch.runs import Run
 from hessketch.trainers import Trainer
 
 
-def record_of(run: Run, simulation: Simulation, rows: list[dict], diverged_at: str | None) -> dict[str, Any]:
+def record_of(run: Run, simulation: Simulation, rows: list[dict[str, Any]], diverged_at: str | None) -> dict[str, Any]:
     """Identity, settings, outcome, sizes and bytes of a training whose rounds were `rows`.
 
     Bytes are those of a participant in a round: upload, and the mean over rounds of the download. reduction_numbers is

@@ -16,11 +16,11 @@ class State(NamedTuple):
 
     tensors: Mapping[str, Tensor]  # of Simulation.state, as are the numbers
     numbers: Mapping[str, Any]
-    rows: list[dict]
+    rows: list[dict[str, Any]]
     checkpoints: int  # how many were kept by then
 
 
-def save_state(path: Path, simulation: Simulation, rows: list[dict], checkpoints: int, identity: str) -> None:
+def save_state(path: Path, simulation: Simulation, rows: list[dict[str, Any]], checkpoints: int, identity: str) -> None:
     """Writes everything after a whole round. No random state is kept: all draws follow from seed and round."""
     tensors, numbers = simulation.state()
     facts = {"identity": identity, "numbers": numbers, "rows": rows, "checkpoints": checkpoints}

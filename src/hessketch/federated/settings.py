@@ -1,13 +1,28 @@
 """How a federation trains: its clients, their work in a round, and what they send."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from hessketch.described import described, require_allowed
+from hessketch.errors import InputError
 from hessketch.federated.partition import KINDS
 from hessketch.linalg.count_sketch import PLACEMENTS
 from hessketch.schedules import decayed
+from hessketch.trainers import FEDERATED
+
+_READ_BY = {
+    **dict.fromkeys(("rows", "hashes"), ("method", ("count_sketch",))),
+    "placement": ("method", ("count_sketch", "fetch_sgd")),
+    **dict.fromkeys(
+        ("fetch_rows", "fetch_top", "fetch_momentum", "fetch_masking", "fetch_error", "fetch_rate"),
+        ("method", ("fetch_sgd",)),
+    ),
+    "alpha": ("partition", ("dirichlet",)),
+    "shards_per_client": ("partition", ("shards",)),
+}
+"""What else must be chosen, and how, for a setting to be read."""
+_ALL = {"method": FEDERATED, "partition": KINDS}
 
 
 def _whole(value: Any, least: int) -> tuple[bool, str]:
@@ -74,6 +89,21 @@ class FederatedSettings:
             "micro_batch": _whole(self.micro_batch, 1),
         }
         require_allowed(self, rules)
+
+    def require_read(self, method: str) -> None:
+        """Raises InputError for a setting other than its default that neither the method nor the partition reads.
+
+        A method of an extension may read any.
+        """
+        chosen = {"method": method, "partition": self.partition}
+        for entry in fields(self):
+            key, readers = _READ_BY.get(entry.name, ("", ()))
+            value = getattr(self, entry.name)
+            if value != entry.default and readers and chosen[key] in _ALL[key] and chosen[key] not in readers:
+                raise InputError(
+                    f"{entry.name}: {value} given, which {key} {chosen[key]} does not read; allowed: its default, "
+                    f"{entry.default}; leave it out, or give {key} {' or '.join(readers)}"
+                )
 
     def server_rate_at(self, step: int) -> float:
         """Server rate of a round, counted from 0."""

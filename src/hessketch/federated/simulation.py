@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -16,6 +16,7 @@ from hessketch.federated.error_feedback import ErrorMemory
 from hessketch.federated.methods.interface import Method
 from hessketch.federated.network import FlatNetwork
 from hessketch.federated.settings import FederatedSettings
+from hessketch.federated.sums import RoundSums
 from hessketch.federated.traffic import Traffic
 from hessketch.linalg.vectors import dot, norm
 from hessketch.seeds import derive_seed
@@ -24,24 +25,6 @@ DIVERGED = 100.0
 """A training loss above so many times that of the first round ends a run as diverged."""
 
 _ALL = 0  # the one holder of the error memory where the clients' memories are only ever needed as their mean
-
-
-@dataclass
-class _Sums:
-    """Weighted sums over this process's participants of one round."""
-
-    payload: Tensor | None
-    update: Tensor
-    buffers: dict[str, Tensor]
-    loss: Tensor
-    hits: Tensor
-    examples: int = 0
-    due: float = 0.0  # sum of |due|^2
-    missing: float = 0.0  # sum of |due - sent|^2
-    expected: float = 0.0  # what theory says of it
-
-    def add(self, payload: Tensor) -> None:
-        self.payload = payload if self.payload is None else self.payload + payload
 
 
 class Simulation:
@@ -156,7 +139,10 @@ class Simulation:
         name = f"round {self.step + 1}"
         participants = self.participants()
         sums = self._local_sums(participants)
-        total, buffers, loss, accuracy = self._over_processes(sums)
+        if self._group is not None:
+            sums.add_over_processes(self._group)
+        total, buffers = sums.payload(), sums.mean_buffers(self.buffers)
+        loss, accuracy = float(sums.loss) / sums.examples, float(sums.hits) / sums.examples
         self._require_sound(loss, name)
         rate = self.settings.server_rate_at(self.step)
         if not torch.isfinite(total).all():
@@ -179,32 +165,25 @@ class Simulation:
         if loss > DIVERGED * self.first_loss:
             raise NotFiniteError(f"{name}: training loss {loss:.4g}, {self.first_loss:.4g} at the start")
 
-    def _local_sums(self, participants: list[int]) -> _Sums:
+    def _local_sums(self, participants: list[int]) -> RoundSums:
         """The work of this process's participants, encoded and added."""
         mine = [client for client in participants if client % self.processes == self._rank]
         examples = sum(len(self._parts[client]) for client in participants)
         zero = torch.zeros_like(self.theta)
-        sums = _Sums(
-            payload=None,
-            update=zero,
-            buffers={name: torch.zeros_like(buffer, dtype=zero.dtype) for name, buffer in self.buffers.items()},
-            loss=zero.new_zeros((), dtype=torch.float64),
-            hits=zero.new_zeros((), dtype=torch.float64),
-        )
+        sums = RoundSums.empty(zero, self.buffers)
         for chunk in self._updates(mine):
             weights = zero.new_tensor([len(self._parts[c]) / examples for c in chunk.clients])
-            sums.update += weights @ chunk.updates
-            _add_statistics(sums, chunk, weights)
+            sums.add_work(chunk, weights)
             if not self._encodes_mean:
                 for client, weight, update in zip(chunk.clients, weights.tolist(), chunk.updates, strict=True):
-                    sums.add(weight * self._encode(client, update, sums))
+                    sums.add_payload(weight * self._encode(client, update, sums))
         if self._encodes_mean:
-            sums.add(self._encode(_ALL, sums.update, sums))
-        elif sums.payload is None:  # more processes than participants
-            sums.add(self.method.encode(zero, self.step))
+            sums.add_payload(self._encode(_ALL, sums.update, sums))
+        elif not mine:  # more processes than participants
+            sums.add_payload(self.method.encode(zero, self.step))
         return sums
 
-    def _updates(self, clients: list[int]):
+    def _updates(self, clients: list[int]) -> Iterator[LocalUpdates]:
         return local_updates(
             self._network,
             self._loss,
@@ -218,7 +197,7 @@ class Simulation:
             self.step,
         )
 
-    def _encode(self, holder: int, update: Tensor, sums: _Sums) -> Tensor:
+    def _encode(self, holder: int, update: Tensor, sums: RoundSums) -> Tensor:
         """The payload of a client (or of the mean of all), its error memory brought up to date."""
         due = update if self.errors is None else self.errors.due(holder, update)
         if not torch.isfinite(due).all():  # spoils the sum, so that all processes stop
@@ -235,23 +214,9 @@ class Simulation:
         sums.expected += energy * self.method.expected_error(due)
         return payload
 
-    def _over_processes(self, sums: _Sums) -> tuple[Tensor, dict[str, Tensor], float, float]:
-        """Payload, buffers, mean loss and accuracy over all processes, by one all-reduce."""
-        if self._group is not None:
-            numbers = [sums.examples, sums.due, sums.missing, sums.expected]
-            packed = [sums.payload, *sums.buffers.values(), sums.loss, sums.hits, sums.loss.new_tensor(numbers)]
-            flat = torch.cat([part.to(self.theta.dtype).reshape(-1) for part in packed])
-            distributed.all_reduce(flat, group=self._group)
-            pieces = [p.view_as(t) for p, t in zip(flat.split([t.numel() for t in packed]), packed, strict=True)]
-            sums.payload, sums.loss, sums.hits = pieces[0], *pieces[-3:-1]
-            sums.buffers = dict(zip(sums.buffers, pieces[1:-3], strict=True))
-            sums.examples, sums.due, sums.missing, sums.expected = pieces[-1].tolist()
-        buffers = {name: _like(self.buffers[name], mean) for name, mean in sums.buffers.items()}
-        return sums.payload, buffers, float(sums.loss) / sums.examples, float(sums.hits) / sums.examples
-
     def _row(
         self,
-        sums: _Sums,
+        sums: RoundSums,
         loss: float,
         accuracy: float,
         rate: float,
@@ -278,7 +243,7 @@ class Simulation:
             "participants": len(participants),
         }
 
-    def state(self) -> tuple[dict[str, Tensor], dict]:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a resumed federation needs: tensors, and numbers for a JSON record."""
         tensors = {"theta": self.theta}
         tensors |= {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
@@ -287,7 +252,7 @@ class Simulation:
             tensors |= {f"error.{holder}": kept for holder, kept in self.errors.state().items()}
         return tensors, {"step": self.step, "first_loss": self.first_loss, "behind": self._traffic.behind}
 
-    def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping) -> None:
+    def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Restores what `state` gave."""
 
         def named(prefix: str) -> dict[str, Tensor]:
@@ -299,18 +264,3 @@ class Simulation:
         if self.errors is not None:
             self.errors.load_state(named("error."))
         self.step, self.first_loss, self._traffic.behind = numbers["step"], numbers["first_loss"], numbers["behind"]
-
-
-def _like(buffer: Tensor, mean: Tensor) -> Tensor:
-    """A mean in a buffer's own type; counters of batches, the same for all clients, are whole numbers."""
-    return (mean if buffer.is_floating_point() else mean.round()).to(buffer.dtype)
-
-
-def _add_statistics(sums: _Sums, chunk: LocalUpdates, weights: Tensor) -> None:
-    """Adds a chunk's buffers by weight, and losses and hits by the examples that they were taken over."""
-    for name, buffer in chunk.buffers.items():
-        sums.buffers[name] += torch.tensordot(weights, buffer.to(weights.dtype), dims=1)
-    counts = torch.tensor(chunk.counts, device=weights.device, dtype=torch.float64)
-    sums.loss += counts @ chunk.losses.double()
-    sums.hits += chunk.hits.sum()
-    sums.examples += sum(chunk.counts)

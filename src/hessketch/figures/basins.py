@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from hessketch.errors import InputError
 from hessketch.figures import style
 from hessketch.figures.curves import log_ticks
 from hessketch.figures.sgd_dynamics_marks import draw_over_seeds, head, headed_grid, legend_below
 from hessketch.studies.basins import PAIRS, PATHS, with_low
+from hessketch.studies.spectra import require_one
 
 TITLES = {
     "continued": "continued",
@@ -37,15 +37,8 @@ _CHANCE = {"color": "0.1", "marker": "x", "markersize": 5, "linestyle": "none"}
 
 def _one_network(frame: pd.DataFrame, what: str) -> list[str]:
     """The kinds of pairs that there are. Raises InputError for no rows, or those of several settings."""
-    if frame.empty:
-        raise InputError(f"{what}: the table has no rows of it; measure them first or choose another figure")
-    for column in ("dataset", "network", "label_noise", "examples_per_class", "loss"):
-        present = frame[column].drop_duplicates()
-        if len(present) > 1:
-            raise InputError(
-                f"{what}: rows of several values of {column} ({', '.join(map(str, present))}); allowed: one; "
-                "choose a data set and network by of_network"
-            )
+    keys = ("dataset", "network", "label_noise", "examples_per_class", "loss")
+    require_one(frame, keys, what, "choose a data set and network by of_network")
     return [pair for pair in PAIRS if (frame["pair"] == pair).any()]
 
 

@@ -1,8 +1,8 @@
 """One figure of a study, from its tables to files: what the plotting scripts share."""
 
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 
 import pandas as pd
 
@@ -11,26 +11,24 @@ from hessketch.figures import style
 from hessketch.records import read_table
 
 
-def draw_to_files(
+def draw_from(
+    arguments: Namespace,
     module: str,
-    figure: str,
-    tables: Sequence[Path],
+    tables: Sequence[str],
     rows_of: Callable[[pd.DataFrame], pd.DataFrame],
-    files: Sequence[Path],
     say: Callable[[str], None],
-    *,
-    runs: Path,
 ) -> None:
-    """Calls the function `figure` of `figures.MODULE` on the rows that `rows_of` takes of each table, and saves it.
+    """Draws `arguments.figure` (see `cli.add_figure`), a function of `figures.MODULE`, to PDF and PNG.
 
-    `runs` is the study's table of all runs, with their `status`: names that `rows_of` does not find there raise its
-    InputError, which says what exists, and nothing is written. Where the runs exist and there is nothing to draw
-    (InputError), such as of runs that all diverged, the figure says why: that is a result too, and a workflow that
-    asked for the figure has it.
+    It takes the rows that `rows_of` takes of each of the named tables of the study. In the study's table of all runs,
+    with their `status`, names that `rows_of` does not find raise its InputError, which says what exists, and nothing is
+    written. Where the runs exist and there is nothing to draw (InputError), such as of runs that all diverged, the
+    figure says why: that is a result too, and a workflow that asked for the figure has it.
     """
-    known = rows_of(read_table(runs))
+    figure, folder = arguments.figure, arguments.tables
+    known = rows_of(read_table(folder / "runs.parquet"))
     draw = getattr(import_module(f"hessketch.figures.{module}"), figure)
-    read = [read_table(table) for table in tables]
+    read = [read_table(folder / f"{name}.parquet") for name in tables]
     try:
         drawn, said = draw(*(rows_of(table) for table in read)), f"drew {figure}"
     except InputError as error:
@@ -38,7 +36,7 @@ def draw_to_files(
             raise
         said = f"nothing to draw: {_why_nothing(known, error)}"
         drawn = style.message(said)
-    style.save_figure(drawn, *files)
+    style.save_figure(drawn, arguments.pdf, arguments.png)
     say(said)
 
 

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hessketch.errors import InputError
 from hessketch.figures import style
 from hessketch.figures.curves import log_ticks
 from hessketch.figures.sgd_dynamics_marks import (
@@ -21,6 +20,7 @@ from hessketch.figures.sgd_dynamics_marks import (
 )
 from hessketch.studies.eigenspaces import METHODS
 from hessketch.studies.sgd_dynamics import landmarks
+from hessketch.studies.spectra import require_one
 
 CYCLE = style.SETTINGS["axes.prop_cycle"].by_key()["color"]
 LINES = dict(zip(METHODS, ("-", (0, (4, 1.5)), (0, (1, 1))), strict=True))
@@ -43,12 +43,7 @@ _BELOW = 0.01
 def one_setting(frame: pd.DataFrame, what: str) -> None:
     """As `one_network`, and of one label noise and trainer."""
     one_network(frame, what)
-    for column in _CHOSEN:
-        present = frame[column].drop_duplicates()
-        if len(present) > 1:
-            raise InputError(
-                f"{what}: rows of several values of {column} ({', '.join(map(str, present))}); allowed: one; select it"
-            )
+    require_one(frame, _CHOSEN, what, "select it")
 
 
 def splits_of(frame: pd.DataFrame) -> list[str]:

@@ -77,8 +77,9 @@ def _layer_norm(names: list[str]) -> Normalize:
 def _name_layers(figure: Figure, axes: list[Axes], colours: dict) -> None:
     if len(colours) <= _NAMED_LAYERS:
         handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
-        place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)}
-        axes[-1].legend(handles=handles[::-1], title="layer", title_fontsize=7, **place)
+        axes[-1].legend(
+            handles=handles[::-1], title="layer", title_fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0)
+        )
         return
     bar = figure.colorbar(style.colour_scale(_layer_norm(list(colours))), ax=axes, ticks=[0, len(colours) - 1])
     bar.set_ticklabels(["first", "last"])

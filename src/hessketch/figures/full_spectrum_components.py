@@ -46,9 +46,9 @@ def figure4(
     marks = first_seed(select(eigenvalues, **cell)) if len(eigenvalues) else eigenvalues
     fits = first_seed(select(tails, **cell, operator="residual", deflated=False))
     figure = style.new_figure(7.0, 6.6)
-    upper, lower = figure.add_gridspec(2, 1, height_ratios=(1.3, 1.0))
-    stacks = upper.subgridspec(3, 2).subplots(sharex="col", sharey=True)
-    zoom, tail = lower.subgridspec(1, 2).subplots()
+    halves = figure.add_gridspec(2, 1, height_ratios=(1.3, 1.0))
+    stacks = halves[0].subgridspec(3, 2).subplots(sharex="col", sharey=True, squeeze=False)
+    [[zoom, tail]] = halves[1].subgridspec(1, 2).subplots(squeeze=False)
     _draw_stack(stacks[:, 0], curves, marks)
     _draw_stack(stacks[:, 1], curves, marks)
     _set_logarithmic(stacks[:, 1], curves, marks)

@@ -9,6 +9,7 @@ from itertools import product
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
@@ -180,7 +181,7 @@ def _cells(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _operator_lines(ax: Axes, cell: pd.DataFrame, column: str, dashed: bool = True) -> None:
     """A line for each operator and split, against sample size; test is dashed when both are in one panel."""
-    for operator, split in product(style.NAMES, _LINES):
+    for operator, split in product(style.operators_in(cell["operator"]), _LINES):
         rows = cell[(cell["operator"] == operator) & (cell["split"] == split)]
         if len(rows):
             label = f"{style.NAMES[operator]}, {split}" if dashed else style.NAMES[operator]
@@ -201,7 +202,7 @@ def _size_axis(ax: Axes, sizes: pd.Series) -> None:
     _size_ticks(ax.xaxis, sizes)
 
 
-def _size_ticks(axis: object, sizes: pd.Series) -> None:
+def _size_ticks(axis: Axis, sizes: pd.Series) -> None:
     """Ticks at sample sizes that occur, at most _TICKS of them, the least and the largest among them."""
     present = sorted(sizes.unique())
     count = min(_TICKS, len(present))

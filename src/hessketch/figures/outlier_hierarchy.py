@@ -16,6 +16,7 @@ from hessketch.figures import style
 from hessketch.figures.curves import DENSITY, EIGENVALUE, density_limits, log_ticks
 from hessketch.figures.sgd_dynamics_marks import draw_over_seeds, head, headed_grid, legend_below
 from hessketch.studies.outlier_hierarchy import EXPLAINING, PARTS
+from hessketch.studies.spectra import require_one
 
 _PALETTE = sns.color_palette("colorblind")
 COLOURS = dict(zip(PARTS, (style.COLOURS["ggn"], *(_PALETTE[i] for i in (0, 1, 2, 4, 7))), strict=True))
@@ -37,15 +38,7 @@ _KEYS = ("dataset", "network", "label_noise", "examples_per_class", "loss")
 
 def _one_network(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """The rows as given. Raises InputError for none, or those of several settings."""
-    if frame.empty:
-        raise InputError(f"{what}: the table has no rows of it; measure them first or choose another figure")
-    for column in _KEYS:
-        present = frame[column].drop_duplicates()
-        if len(present) > 1:
-            raise InputError(
-                f"{what}: rows of several values of {column} ({', '.join(map(str, present))}); allowed: one; "
-                "choose a data set, network and size by of_network"
-            )
+    require_one(frame, _KEYS, what, "choose a data set, network and size by of_network")
     return frame
 
 

@@ -9,9 +9,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hessketch.errors import InputError
 from hessketch.figures import style
 from hessketch.figures.sgd_dynamics_marks import count_text, head, over_seeds, step_axis
+from hessketch.studies.spectra import require_one
 
 STAGES = {
     "initial": {"color": "0.55", "label": "at initialisation"},
@@ -26,15 +26,7 @@ _HELD = ("label_noise", "examples_per_class", "loss", "trainer")
 
 def one_setting(frame: pd.DataFrame, what: str, *columns: str) -> None:
     """Raises InputError that names `what` where rows are none, or of several settings, or values of `columns`."""
-    if frame.empty:
-        raise InputError(f"{what}: the table has no rows of it; measure them first or choose another figure")
-    for column in (*_HELD, *columns):
-        present = frame[column].drop_duplicates()
-        if len(present) > 1:
-            raise InputError(
-                f"{what}: rows of several values of {column} ({', '.join(map(str, present))}); allowed: one; "
-                "choose a data set and network by of_data"
-            )
+    require_one(frame, (*_HELD, *columns), what, "choose a data set and network by of_data")
 
 
 def examples(frame: pd.DataFrame) -> str:

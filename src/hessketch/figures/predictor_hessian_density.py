@@ -5,6 +5,8 @@ of the first seed. Over epochs every panel has axes of its own, since scales dif
 each spectrum is divided by its largest magnitude, so that all share theirs.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -110,7 +112,7 @@ def _what(curves: pd.DataFrame, rows: list[tuple[str, pd.DataFrame, str]]) -> st
 
 def _panels(
     rows: list[tuple[str, pd.DataFrame, str]], name: str
-) -> tuple[Figure, list[tuple[Axes, dict[str, object], pd.DataFrame]]]:
+) -> tuple[Figure, list[tuple[Axes, dict[str, Any], pd.DataFrame]]]:
     """Axes with the place (a setup's values and the time) and the curves of each panel; places without are removed."""
     times = [evenly(group["time"], COLUMNS) for _, group, _ in rows]
     columns = max(map(len, times))
@@ -158,7 +160,7 @@ def _finish(ax: Axes, curves: pd.DataFrame, title: str, shown: pd.DataFrame | No
         ax.set(xticks=[-1, 0, 1], xlim=(within["eigenvalue"].min(), within["eigenvalue"].max()))
 
 
-def _state(place: dict[str, object]) -> str:
+def _state(place: dict[str, Any]) -> str:
     """The example's loss and, of a single output, the slope of the loss in it."""
     text = rf"$\ell$ = {_number(place['example_loss'])}"
     return text if np.isnan(place["slope"]) else text + rf", $\ell'$ = {_number(place['slope'])}"

@@ -5,6 +5,8 @@ Lines are means over examples and seeds, bands one standard error over them; of 
 error of the estimate itself.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -31,9 +33,9 @@ _MARKS = {  # open under filled, so that one shows where it lies on another
     "paper": {"marker": "o", "markersize": 6, "markerfacecolor": "none", "linewidth": 1.0, "label": r"$\kappa$, paper"},
     "fast": {"marker": ".", "markersize": 5, "label": r"$\kappa$, fast"},
 }
-_LOWER = {"color": "0.4", "linestyle": "none", "marker": "_", "markersize": 8}
+_LOWER: dict[str, Any] = {"color": "0.4", "linestyle": "none", "marker": "_", "markersize": 8}
 _LOWER["label"] = "lower bound of the same vectors"
-_BESIDE = {
+_BESIDE: dict[str, dict[str, Any]] = {
     "kappa_smoothed": {
         "linestyle": "--",
         "marker": "x",

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from hessketch.errors import InputError
 from hessketch.figures import style
 from hessketch.figures.sharper_sketching_marks import legend_below, trainer_looks
+from hessketch.studies.spectra import require_one
 
 LOSSES = {
     "binary_cross_entropy": "binary cross-entropy",
@@ -29,12 +30,7 @@ def of_kind(table: pd.DataFrame, kind: str, what: str) -> pd.DataFrame:
     rows = table[table["kind"] == kind] if len(table) else table
     if rows.empty:
         raise InputError(f"{what}: no checkpoint of {'an' if kind == 'epoch' else 'a'} {kind} was measured; name some")
-    for column in ("dataset", "network"):
-        present = rows[column].unique()
-        if len(present) > 1:
-            raise InputError(
-                f"{what}: rows of several values of {column} ({', '.join(present)}); choose one by of_cell"
-            )
+    require_one(rows, ("dataset", "network"), what, "choose it by of_cell")
     return rows
 
 

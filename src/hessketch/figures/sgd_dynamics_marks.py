@@ -3,18 +3,19 @@
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis, YAxis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from hessketch.errors import InputError
 from hessketch.figures import style
+from hessketch.studies.spectra import require_one
 
 STEP = "step (0: initialisation)"
 _LIGHTEST, _STEP = 0.6, 0.2  # share of white in the lightest shade of a rank, and between neighbours at most
@@ -25,15 +26,8 @@ _CHARACTER = 0.072  # inches, of the heading's font
 
 def one_network(frame: pd.DataFrame, what: str) -> None:
     """Raises InputError that names `what` where the rows are none, or of several data sets, networks or sizes."""
-    if frame.empty:
-        raise InputError(f"{what}: the table has no rows of it; measure them first or choose another figure")
-    for column in ("dataset", "network", "loss", "examples_per_class"):
-        present = frame[column].drop_duplicates()
-        if len(present) > 1:
-            raise InputError(
-                f"{what}: rows of several values of {column} ({', '.join(map(str, present))}); allowed: one; "
-                "choose a data set and network by of_network"
-            )
+    keys = ("dataset", "network", "loss", "examples_per_class")
+    require_one(frame, keys, what, "choose a data set and network by of_network")
 
 
 def head(figure: Figure, frame: pd.DataFrame, what: str, model: bool = True) -> None:
@@ -129,22 +123,22 @@ def step_axis(axis: Axis, steps: Iterable[int]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def signed_log_axis(axis: Axis, values: Iterable[float], ticks: int = 7) -> None:
+def signed_log_axis(axis: XAxis | YAxis, values: Iterable[float], ticks: int = 7) -> None:
     """An axis that is logarithmic on both sides of a linear part around zero, for the given values.
 
     The linear part ends where a twentieth of the values are smaller, but not more than six decades below the largest.
     `ticks` is about how many labels fit.
     """
-    values = np.asarray(list(values), dtype=float)
-    values = values[np.isfinite(values)]
-    sizes = np.abs(values[values != 0])
+    numbers = np.asarray(list(values), dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    sizes = np.abs(numbers[numbers != 0])
     if not len(sizes):
         return
     top = np.ceil(np.log10(sizes.max()))
     bottom = min(max(np.floor(np.log10(np.quantile(sizes, 0.05))), top - 6), top - 1)
     scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
     scale("symlog", linthresh=10.0**bottom, linscale=1.0)  # the linear part is as long as a decade on each side
-    sides = 1 + bool(values.min() < 0 < values.max())
+    sides = 1 + bool(numbers.min() < 0 < numbers.max())
     apart = np.ceil(sides * (top - bottom + 1) / ticks)
     powers = 10.0 ** np.arange(bottom + apart - 1, top + 1, apart)
     axis.set_major_locator(FixedLocator([*-powers[::-1], 0.0, *powers]))
@@ -175,6 +169,6 @@ def draw_over_seeds(
         ax.fill_between(values.index, low, high, color=looks["color"], alpha=0.2, linewidth=0)
 
 
-def by(frame: pd.DataFrame, column: str) -> Iterator[tuple[object, pd.DataFrame]]:
+def by(frame: pd.DataFrame, column: str) -> Iterator[tuple[Any, pd.DataFrame]]:
     """Values of a column in order, each with its rows."""
     yield from frame.groupby(column, sort=True)

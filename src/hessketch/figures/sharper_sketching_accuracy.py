@@ -6,6 +6,7 @@ diverged; where there is no point above it, all did.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ from hessketch.figures.sharper_sketching_marks import (
 ACCURACY = "test accuracy (%)"
 REDUCTION = "dimension reduction (nominal, by bytes)"
 _BARS = {"capsize": 1.5, "elinewidth": 0.7}
-_RING = {"marker": "o", "markersize": 7, "markerfacecolor": "none", "linestyle": "none"}
+_RING: dict[str, Any] = {"marker": "o", "markersize": 7, "markerfacecolor": "none", "linestyle": "none"}
 
 
 @style.styled
@@ -51,6 +52,8 @@ def accuracy_against_reduction(accuracy: pd.DataFrame) -> Figure:
     """
     name = title(accuracy, "accuracy against dimension reduction")
     compressed = _compressed(accuracy, "accuracy against dimension reduction")
+    # A method that has no reduction to choose stands where its bytes put it.
+    compressed = compressed.assign(reduction=compressed["reduction"].fillna(compressed["reduction_bytes"]))
     figure, [axes] = style.grid(1, 2, (3.3, 2.8), sharey=True)
     # Uncompressed has no place on these axes.
     counts = {"reduction": REDUCTION, "reduction_numbers": "dimension reduction, by numbers"}
@@ -167,7 +170,9 @@ def learning_rates(runs: pd.DataFrame) -> Figure:
         ax.set_xlim(rates.min() / 1.3, rates.max() * 1.3)
     for ax in axes[::4]:
         ax.set_ylabel(ACCURACY)
-    looks = [{"color": colour, "marker": ".", "label": factor(value)} for value, colour in colours.items()]
+    looks: list[dict[str, object]] = [
+        {"color": colour, "marker": ".", "label": factor(value)} for value, colour in colours.items()
+    ]
     looks.append({"color": "0.4", **_RING, "label": "selected"})
     legend_below(figure, looks, 4 if len(panels) == 1 else 8, diverged=crosses > 0)
     head(figure, name)

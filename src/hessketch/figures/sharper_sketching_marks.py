@@ -1,6 +1,7 @@
 """Parts that the figures of sketched training share: how a trainer looks, axes of reductions, legends, titles."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,13 @@ from hessketch.figures import style
 from hessketch.studies.sharper_sketching import in_order, one_cell
 from hessketch.trainers import FEDERATED
 
-NAMES = dict(zip(FEDERATED, ("uncompressed", "Count-Sketch", "local top-$r$", "FetchSGD"), strict=True))
-COLOURS = dict(zip(FEDERATED, ("0.2", *(style.SETTINGS["axes.prop_cycle"].by_key()["color"][:3])), strict=True))
-_MARKERS = dict(zip(FEDERATED, "Dos^", strict=True))
+Number = TypeVar("Number", bound=float)
+
+_NAMES = ("uncompressed", "Count-Sketch", "local top-$r$", "FetchSGD")
+_COLOURS = ("0.2", *(style.SETTINGS["axes.prop_cycle"].by_key()["color"][:3]))
+NAMES = style.Looks(dict(zip(FEDERATED, _NAMES, strict=True)), style.own_name)
+COLOURS = style.Looks(dict(zip(FEDERATED, _COLOURS, strict=True)), style.own_colour)
+_MARKERS = style.Looks(dict(zip(FEDERATED, "Dos^", strict=True)), style.own_marker)
 _LIGHTEST = 0.55  # share of white in the lightest shade of a method's colour
 _APART = 0.13  # of the length of an axis: labels of four digits do not touch
 _ROW = 0.045  # height of a row of crosses, in that of its panel
@@ -59,7 +64,7 @@ def trainer_looks(frame: pd.DataFrame) -> dict[str, dict[str, object]]:
 
     The larger the reduction, the lighter the method's colour.
     """
-    looks = {}
+    looks: dict[str, dict[str, object]] = {}
     for method, error_feedback, rows in methods(frame):
         reductions = sorted(rows["reduction"].unique())
         for i, reduction in enumerate(reductions):
@@ -74,7 +79,7 @@ def trainer_looks(frame: pd.DataFrame) -> dict[str, dict[str, object]]:
     return looks
 
 
-def evenly(values: Iterable[float], count: int) -> list[float]:
+def evenly(values: Iterable[Number], count: int) -> list[Number]:
     """At most `count` of the distinct values, the least and the largest among them."""
     present = sorted(set(values))
     count = min(count, len(present))

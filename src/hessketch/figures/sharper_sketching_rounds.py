@@ -30,7 +30,7 @@ from hessketch.figures.sharper_sketching_marks import (
     title,
 )
 
-_THEORY = {"color": "0.4", "linestyle": ":", "marker": "none", "label": "theory"}
+_THEORY: dict[str, object] = {"color": "0.4", "linestyle": ":", "marker": "none", "label": "theory"}
 PANELS = 6
 """Reductions drawn, at most; of more, the least, the largest and evenly chosen ones between."""
 SPREAD = (0.1, 0.9)

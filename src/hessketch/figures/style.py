@@ -5,9 +5,11 @@ import io
 import math
 import re
 import textwrap
+import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import seaborn as sns
@@ -15,14 +17,42 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from hessketch.data.catalog import describe, parse_clusters
 from hessketch.errors import InputError
+from hessketch.figures.description import description
 from hessketch.ledger import tables_read
 from hessketch.records import write_atomically
 
 _PALETTE = sns.color_palette("colorblind")
-COLOURS = {
+
+
+class Looks(dict[str, Any]):
+    """A look for each known name; any other name has one too, always the same, made from the name itself."""
+
+    def __init__(self, known: dict[str, Any], make: Callable[[str], Any]):
+        super().__init__(known)
+        self._make = make
+
+    def __missing__(self, name: str) -> Any:
+        return self._make(name)
+
+
+def own_colour(name: str) -> tuple[float, float, float]:
+    """The colour of an operator or a method that has been added to the package's."""
+    return _PALETTE[(1, 6, 8, 9)[zlib.crc32(name.encode()) % 4]]
+
+
+def own_marker(name: str) -> str:
+    return "Ph*<>X"[zlib.crc32(name.encode()) // 4 % 6]
+
+
+def own_name(name: str) -> str:
+    return name.replace("_", " ")
+
+
+_COLOURS = {
     "hessian": _PALETTE[0],
     "ggn": _PALETTE[3],
     "residual": _PALETTE[2],
@@ -30,7 +60,8 @@ COLOURS = {
     "gradient_covariance": _PALETTE[5],
     "cross": _PALETTE[7],
 }
-NAMES = {
+COLOURS = Looks(_COLOURS, own_colour)
+_NAMES = {
     "hessian": "Hessian",
     "ggn": "GGN",
     "residual": "residual",
@@ -38,7 +69,8 @@ NAMES = {
     "gradient_covariance": "covariance of gradients",
     "cross": "cross term",
 }
-MARKERS = {  # open and filled, so that one shows through where it lies on another
+NAMES = Looks(_NAMES, own_name)
+_MARKERS = {  # open and filled, so that one shows through where it lies on another
     "hessian": {"marker": "o", "markerfacecolor": "none", "markersize": 6},
     "ggn": {"marker": "s", "markersize": 3},
     "residual": {"marker": "^", "markersize": 4},
@@ -46,6 +78,7 @@ MARKERS = {  # open and filled, so that one shows through where it lies on anoth
     "gradient_covariance": {"marker": "v", "markersize": 3},
     "cross": {"marker": "x", "markersize": 4},
 }
+MARKERS = Looks(_MARKERS, lambda name: {"marker": own_marker(name), "markersize": 4})
 DATASETS = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
@@ -77,7 +110,7 @@ SETTINGS = {
     **{f"{axis}tick.{level}.width": 0.6 for axis in "xy" for level in ("major", "minor")},
     **{f"{axis}tick.major.size": 3.5 for axis in "xy"},
     **{f"{axis}tick.minor.size": 2.0 for axis in "xy"},
-    "axes.prop_cycle": mpl.cycler(color=_PALETTE),
+    "axes.prop_cycle": cycler(color=_PALETTE),
     "legend.fontsize": 7,
     "legend.frameon": False,
     "lines.linewidth": 1.0,
@@ -88,6 +121,12 @@ SETTINGS = {
 }
 
 P = ParamSpec("P")
+
+
+def operators_in(names: Iterable[str]) -> list[str]:
+    """Each operator once, in the order of NAMES, then those that have been added, by name."""
+    present = set(names)
+    return [*(name for name in NAMES if name in present), *sorted(present - set(NAMES))]
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -104,10 +143,11 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def render(figure: Figure, format: str, source: str = "") -> bytes:
     """The figure as `pdf`, `png` or `svg` bytes; the same figure always gives the same bytes (no date inside).
 
-    `source`, what it was drawn from, is kept in the file: as Source, or Subject of a PDF.
+    `source`, what it was drawn from, is kept in the file: as Source, or Subject of a PDF. A PNG tells what it shows.
     """
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(format, {})
     told = {"Subject" if format == "pdf" else "Source": source} if source else {}
+    told |= {"Description": description(figure)} if format == "png" else {}
     buffer = io.BytesIO()
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": "hessketch"}):
         figure.savefig(buffer, format=format, metadata={**undated, **told})
@@ -120,15 +160,14 @@ def save_figure(figure: Figure, *paths: str | Path) -> tuple[Path, ...]:
     Each holds paths and SHA-256 of the tables that this process has read: `sha256:0a1b... results/demo/...` a line.
     Returns the paths. Raises InputError, before anything is written, for another suffix.
     """
-    paths = tuple(Path(path) for path in paths)
-    for path in paths:
+    places = tuple(Path(path) for path in paths)
+    for path in places:
         if path.suffix not in FORMATS:
             raise InputError(f"{path}: no format for a figure; allowed suffixes: {', '.join(FORMATS)}")
     source = "\n".join(f"sha256:{digest} {path}" for path, digest in tables_read().items())
-    for path in paths:
-        content = render(figure, path.suffix[1:], source)
-        write_atomically(path, lambda temporary, content=content: temporary.write_bytes(content))
-    return paths
+    for path in places:
+        write_atomically(path, partial(Path.write_bytes, data=render(figure, path.suffix[1:], source)))
+    return places
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -136,7 +175,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def grid(rows: int, columns: int, panel: tuple[float, float] = PANEL, **options: object) -> tuple[Figure, list]:
+def grid(rows: int, columns: int, panel: tuple[float, float] = PANEL, **options: Any) -> tuple[Figure, list]:
     """A figure of rows x columns panels and its axes as a list of lists; `options` go to `Figure.subplots`."""
     figure = new_figure(columns * panel[0], rows * panel[1])
     axes = figure.subplots(rows, columns, squeeze=False, **options)
@@ -158,11 +197,11 @@ def dataset_name(dataset: str) -> str:
     try:
         described = describe(dataset)
     except InputError:  # a name of one's own
-        return dataset
-    if not described.channels:
+        return own_name(dataset)
+    if not described.channels and dataset.startswith("clusters-"):
         separation = parse_clusters(dataset)[2]
         return f"{described.classes} clusters in {described.side} dimensions, {separation:g} apart"
-    parts = [DATASETS.get(described.base, described.base)]
+    parts = [DATASETS.get(described.base, own_name(described.base))]
     if described.kept_classes:
         *first, last = map(str, described.kept_classes)
         parts.append(f"classes {', '.join(first)} and {last}")

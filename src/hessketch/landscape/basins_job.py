@@ -116,7 +116,7 @@ def _measured(
         progress.say(f"{_named(pair)}: left out ({left_out})")
     else:
         try:
-            tables = measuring.tables(pair, *ends, folder / "search.safetensors")
+            tables = measuring.tables(pair, ends[0], ends[1], folder / "search.safetensors")
         except (InputError, NotFiniteError) as error:
             raise type(error)(f"{_named(pair)}: {error}") from error
     names = {"pair": pair.name, "first": pair.first.path, "second": pair.second.path}
@@ -171,8 +171,8 @@ class _Measuring:
     def tables(self, pair: Pair, first: Solution, second: Solution, search: Path) -> dict[str, pandas.DataFrame]:
         """TABLES of the pair; `search` is the file that the state of the path's search is kept in."""
         models = [network_of(end.architecture).to(self._device).eval() for end in (first, second)]
-        for model, end in zip(models, (first, second), strict=True):
-            model.load_state_dict(dict(end.weights))
+        for model, solution in zip(models, (first, second), strict=True):
+            model.load_state_dict(dict(solution.weights))
         space, other = (weights_space(model) for model in models)
         theta, end = space.theta, other.theta
         train, test = first.train.to(self._device), first.test.to(self._device)
@@ -195,7 +195,7 @@ class _Measuring:
             "line": (whole, lambda t: line(theta, end, t), {"length": distance, "path_steps": 0}),
             "found": (inside, path.at, {"length": path.length(), "path_steps": self.path.steps}),
         }
-        rows = {name: [] for name in TABLES}
+        rows: dict[str, list[pandas.DataFrame]] = {name: [] for name in TABLES}
         for name, (t, place, own) in curves.items():
             along = measured_along(space, place, t, pair.first.loss, train, test)
             rows["paths"].append(along.assign(path=name, **facts))

@@ -113,11 +113,11 @@ def exact_spectra(
         return ExactSpectrum(values.flip(0).cpu(), vectors)
 
     def moment(name: str) -> ExactSpectrum:
-        options = {"memory": memory, "progress": progress.stage(f"{name}: example")}
+        report = progress.stage(f"{name}: example")
         if name == "ggn":
-            found = ggn_moment(model, loss, examples.inputs, examples.targets, **options)
+            found = ggn_moment(model, loss, examples.inputs, examples.targets, memory=memory, progress=report)
         else:
-            found = output_gradient_moment(model, examples.inputs, **options)
+            found = output_gradient_moment(model, examples.inputs, memory=memory, progress=report)
         _announce(name, len(found.matrix), device, progress)
         if not len(found.matrix):  # sure of every example, a softmax has no second derivative
             return ExactSpectrum(torch.zeros(p, dtype=torch.float64), torch.empty(p, 0).to(found.matrix))

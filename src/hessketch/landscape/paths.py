@@ -216,7 +216,7 @@ def _draws(
     whole = settings.batch_size in (0, n)
     chosen = None if whole else torch.randint(n, (count, settings.batch_size), generator=generator).to(like.device)
     for place in range(count):
-        yield start + place, weights[place], None if whole else chosen[place]
+        yield start + place, weights[place], None if chosen is None else chosen[place]
 
 
 def _require_sound(space: ParameterSpace, first: Tensor, second: Tensor, examples: Examples, settings) -> None:

@@ -1,17 +1,18 @@
 """Exact spectra along followed trainings, from trajectories to tables on disk, resuming after a kill."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas
 import torch
+from torch import Tensor
 
 from hessketch.checkpoints import Architecture
 from hessketch.curvature.job import tensors_digest
 from hessketch.data.examples import Examples
-from hessketch.data.followed_runs import Followed
+from hessketch.data.followed_runs import Followed, point_columns
 from hessketch.described import described, require_allowed
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.landscape.exact_spectra import exact_spectra, require_exact, spectra_tables
@@ -19,8 +20,7 @@ from hessketch.networks.registry import network_of
 from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, environment
 from hessketch.runs import Run
-from hessketch.trainers import Trainer
-from hessketch.waiting_tables import WaitingTables
+from hessketch.waiting_tables import WaitingTables, with_columns
 
 TABLES = ("spectra", "alignments")
 
@@ -107,7 +107,9 @@ def _require_measurable(one: Followed, settings: SpectraSettings, device: torch.
         raise InputError(f"{one.run.path}: {top} leading eigenvectors asked of {p} parameters; allowed: 1 to {p}")
 
 
-def _task(one: Followed, facts: dict, state: dict, data: str, settings: SpectraSettings) -> dict[str, Any]:
+def _task(
+    one: Followed, facts: dict[str, Any], state: Mapping[str, Tensor], data: str, settings: SpectraSettings
+) -> dict[str, Any]:
     """What a checkpoint's tables depend on."""
     return {
         "run": one.run.path,
@@ -119,24 +121,14 @@ def _task(one: Followed, facts: dict, state: dict, data: str, settings: SpectraS
     }
 
 
-def point_columns(one: Followed, facts: dict[str, Any], parameters: int) -> dict[str, Any]:
-    """Column name to value of a checkpoint: the run's identity, examples in a step, step, losses, sizes."""
-    return {
-        **one.run.identity(),
-        "batch_size": Trainer.parse(one.run.trainer).batch_size or len(one.train),
-        "kind": "step",
-        "time": facts["step"],
-        **{name: facts[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
-        "n": len(one.train),
-        "p": parameters,
-        "classes": one.train.classes,
-    }
+def _point(one: Followed, facts: dict[str, Any], parameters: int) -> dict[str, Any]:
+    return point_columns(one, facts, parameters, kind="step", time=facts["step"])
 
 
 def _measured(
     one: Followed,
     facts: dict[str, Any],
-    state: dict,
+    state: Mapping[str, Tensor],
     train: Examples,
     settings: SpectraSettings,
     device: torch.device,
@@ -147,15 +139,11 @@ def _measured(
     model.load_state_dict(dict(state))
     top = settings.top or one.train.classes + 1
     spectra = exact_spectra(model.to(device).eval(), one.run.loss, train, top=top, memory=memory, progress=progress)
-    point = point_columns(one, facts, len(spectra["hessian"].eigenvalues))
-    return {name: _with_point(table, point) for name, table in spectra_tables(spectra, top).items()}
+    point = _point(one, facts, len(spectra["hessian"].eigenvalues))
+    return {name: with_columns(point, table) for name, table in spectra_tables(spectra, top).items()}
 
 
 def _nothing(one: Followed, facts: dict[str, Any]) -> dict[str, pandas.DataFrame]:
     """Tables of no rows, the point's columns alone."""
-    point = point_columns(one, facts, parameters_of(one.architecture))
-    return dict.fromkeys(TABLES, _with_point(pandas.DataFrame(index=[0]), point).iloc[:0])
-
-
-def _with_point(table: pandas.DataFrame, point: dict[str, Any]) -> pandas.DataFrame:
-    return pandas.concat([pandas.DataFrame(point, index=table.index), table], axis=1)
+    point = _point(one, facts, parameters_of(one.architecture))
+    return dict.fromkeys(TABLES, with_columns(point, pandas.DataFrame(index=[0])).iloc[:0])

@@ -18,8 +18,8 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from hessketch.errors import InputError
-from hessketch.linalg.vectors import column_dots, require_at_least
+from hessketch.linalg.arrays import Floats
+from hessketch.linalg.vectors import column_dots, require_at_least, require_share
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ def interval_factors(probes: int, confidence: float) -> tuple[float, float]:
     Either side fails with at most half of 1 - confidence. Raises InputError for a confidence outside (0, 1).
     """
     require_at_least(1, probes=probes)
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence!r}; allowed: numbers between 0 and 1 (0.95 is usual)")
+    require_share(0.95, confidence=confidence)
     exponent = 2 / probes * math.log((1 - confidence) / 2)
     # With s = -log(1 - d) below: d + log(1 - d) = 1 - exp(-s) - s, which falls from 0 without bound.
     below = brentq(lambda s: -math.expm1(-s) - s - exponent, 0, 2 - exponent)
@@ -57,7 +56,7 @@ def interval_factors(probes: int, confidence: float) -> tuple[float, float]:
     return math.exp(-above), math.exp(below)
 
 
-def error_estimate(probes: Tensor, products: Tensor, values: np.ndarray, vectors: Tensor) -> ErrorEstimate:
+def error_estimate(probes: Tensor, products: Tensor, values: Floats, vectors: Tensor) -> ErrorEstimate:
     """From Gaussian probes (p, q), their products (p, q) and the pairs (k,), (p, k); computed where the pairs are."""
     probes, products = probes.to(vectors), products.to(vectors)
     weights = torch.from_numpy(values).to(vectors)[:, None]
@@ -73,7 +72,7 @@ def joined(parts: list[ErrorEstimate]) -> ErrorEstimate:
     return ErrorEstimate(count, *(sum(part.probes * getattr(part, name) for part in parts) / count for name in names))
 
 
-def scree_bounds(values: np.ndarray, errors: ErrorEstimate) -> tuple[np.ndarray, np.ndarray]:
+def scree_bounds(values: Floats, errors: ErrorEstimate) -> tuple[Floats, Floats]:
     """Lower and upper estimates (k + 1,) of the share of |A|_F^2 outside the best approximation of rank 0 ... k.
 
     Tropp et al. 2019, section 6.5: tail energies of the approximation's eigenvalues alone, and with the error's norm

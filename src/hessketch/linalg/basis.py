@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hessketch.linalg.arrays import Floats
+
 _ROWS = 16  # vectors allocated at a time
 
 
@@ -42,7 +44,7 @@ class Basis:
             if end > first:
                 yield block[max(first - begin, 0) : end - begin]
 
-    def project_out(self, vector: Tensor) -> tuple[Tensor, np.ndarray]:
+    def project_out(self, vector: Tensor) -> tuple[Tensor, Floats]:
         """The vector less its components in the basis, and these components (m,), float64.
 
         Done twice: one pass in rounded arithmetic can leave a component of the size that it removed (Parlett, The
@@ -59,7 +61,7 @@ class Basis:
                 begin += len(block)
         return moved.to(vector), removed
 
-    def combine(self, weights: np.ndarray) -> Tensor:
+    def combine(self, weights: Floats) -> Tensor:
         """Linear combinations V^T weights as columns (p, k), in the basis's precision and place."""
         total = torch.zeros(self.size, weights.shape[1], dtype=self.dtype, device=self.place)
         begin = 0

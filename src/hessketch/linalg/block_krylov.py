@@ -24,17 +24,15 @@ import torch
 from torch import Tensor
 
 from hessketch.errors import InputError, NotFiniteError
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.basis import Basis
 from hessketch.linalg.krylov import RunStore
-from hessketch.linalg.lanczos import Ritz
+from hessketch.linalg.krylov_space import PRODUCT_ROUNDINGS
+from hessketch.linalg.lanczos import BREAKDOWN_ROUNDINGS, Ritz
 from hessketch.linalg.vectors import Operator, ProgressCallback, dimension, no_progress, random_vectors
 
-# Directions of a product's remainder below so many roundings of the norm are rounding (as in `krylov`).
-_BREAKDOWN_ROUNDINGS = 10
 # A direction of which more lay in the basis, when a first pass had taken that out, was made of rounding.
 _LEAST_OUTSIDE = 0.5
-# Rounding of a product, of its norm, that a bound allows for beside what was measured.
-_PRODUCT_ROUNDINGS = 4
 
 
 @dataclass
@@ -42,14 +40,14 @@ class BlockRun:
     """A run of m products."""
 
     basis: Basis  # its m rows: V
-    h: np.ndarray  # (m + r, m) float64: H, and below it R
+    h: Floats  # (m + r, m) float64: H, and below it R
     next: Tensor  # (r, p) orthonormal rows: Q
     dropped: float = 0.0  # largest remainder that was taken for rounding
     width: int = 0  # of the last block
 
     @property
     def products(self) -> int:
-        return self.h.shape[1]
+        return int(self.h.shape[1])
 
     @property
     def eps(self) -> float:
@@ -64,10 +62,10 @@ class BlockRun:
     @property
     def rounding(self) -> float:
         """What rounding may add to a bound, beside the part of it that H shows."""
-        eigensolver = self.products**0.5 * float(np.finfo(np.float64).eps)
-        return (_PRODUCT_ROUNDINGS * self.eps + eigensolver) * self.scale + self.dropped
+        eigensolver: float = self.products**0.5 * float(np.finfo(np.float64).eps)
+        return (PRODUCT_ROUNDINGS * self.eps + eigensolver) * self.scale + self.dropped
 
-    def eigenpairs(self) -> tuple[Ritz, np.ndarray]:
+    def eigenpairs(self) -> tuple[Ritz, Floats]:
         """Ritz values with residual bounds (weights are not known: NaN), and eigenvectors of S as columns (m, m)."""
         m = self.products
         square, below = self.h[:m], self.h[m:]
@@ -89,7 +87,7 @@ class BlockRun:
             for row in rows:
                 self.basis.append(row)
         self.h = state["h"].numpy().copy()
-        self.dropped, self.width = state["dropped"].item(), state["width"].item()
+        self.dropped, self.width = float(state["dropped"]), int(state["width"])
         # A copy: what a store gives may be aligned otherwise, and sums then round otherwise.
         self.next = state["next"].to(self.next, copy=True)
         generator.set_state(state["generator"].clone())
@@ -142,7 +140,7 @@ def _multiply(operator: Operator, run: BlockRun) -> None:
     for row in rows:
         basis.append(row)
     removed = _project_out(products, basis)
-    least = _BREAKDOWN_ROUNDINGS * run.eps * max(run.scale, float(np.linalg.norm(removed, axis=0).max()))
+    least = BREAKDOWN_ROUNDINGS * run.eps * max(run.scale, float(np.linalg.norm(removed, axis=0).max()))
     left, mixing, dropped = _row_space(products, least)
     # Once more, as one pass in rounded arithmetic leaves components of the size of what it removed times the rounding.
     again = _project_out(left, basis)
@@ -157,7 +155,7 @@ def _multiply(operator: Operator, run: BlockRun) -> None:
     _require_symmetric(run)
 
 
-def _project_out(rows: Tensor, basis: Basis) -> np.ndarray:
+def _project_out(rows: Tensor, basis: Basis) -> Floats:
     """Takes the components in the basis off rows (b, p), in place, and gives them: (m, b) float64."""
     removed = []
     for part in basis.rows():
@@ -167,7 +165,7 @@ def _project_out(rows: Tensor, basis: Basis) -> np.ndarray:
     return np.concatenate(removed)
 
 
-def _row_space(rows: Tensor, least: float) -> tuple[Tensor, np.ndarray, np.ndarray]:
+def _row_space(rows: Tensor, least: float) -> tuple[Tensor, Floats, Floats]:
     """Orthonormal rows Q (r, p) of the directions with singular values above `least`, those of b rows (b, p).
 
     Also the coefficients (r, b) of rows^T = Q^T coefficients + rest, and the coefficients (b - r, b) of that rest.

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from hessketch.linalg.arrays import Flags, Floats, Indices
 from hessketch.linalg.deflation import Eigenpairs
-from hessketch.linalg.krylov import KrylovRun, same_eigenvalue
+from hessketch.linalg.krylov_space import KrylovRun, same_eigenvalue
 from hessketch.linalg.lanczos import Ritz
 
 NO_PAIRS = Eigenpairs(np.empty(0), None, np.empty(0), np.empty(0))
@@ -24,22 +25,22 @@ class Seen:
     """What one start vector showed."""
 
     measure: Ritz  # in the complement of the pairs known before; in the whole space without a basis
-    nodes: np.ndarray  # (m, k) bool: those that are one of its pairs
+    nodes: Flags  # (m, k): those that are one of its pairs
     pairs: Eigenpairs  # that it added, without the vectors
     multiple: bool = False  # whether it saw copies of pairs known before, as far as it is clear
 
     def rest(self, later: Eigenpairs) -> Ritz | None:
         """The measure less the pairs, its own and those that later vectors added; None when nothing is left."""
         later_nodes = same_eigenvalue(self.measure, later.values, later.residuals)
-        return without(self.measure, self.nodes.any(axis=1) | later_nodes.any(axis=1))
+        return without(self.measure, _of_any(self.nodes) | _of_any(later_nodes))
 
 
 @dataclass(frozen=True)
 class Content:
     """Eigenvalues that are known, and the measures of random vectors in the space of all others."""
 
-    values: np.ndarray  # (k,)
-    residuals: np.ndarray  # (k,)
+    values: Floats  # (k,)
+    residuals: Floats  # (k,)
     rests: list[Ritz]  # weights of sum 1
 
 
@@ -81,12 +82,12 @@ def by_weights(seen: Sequence[Seen], dimension: int) -> tuple[Content, Content]:
     Pairs that weigh more than single eigenvalues can, alone or together, stay in the raw operator's measures.
     """
     pairs = seen[0].pairs
-    weights = dimension * sum(s.measure.weights @ s.nodes for s in seen)
+    weights = dimension * sum((s.measure.weights @ s.nodes for s in seen), np.zeros(len(pairs.values)))
     same = np.abs(pairs.values[:, None] - pairs.values) <= pairs.residuals[:, None] + pairs.residuals
     alone = same @ weights <= _largest_weight(same.sum(axis=1) * len(seen))
     taken = alone & (weights[alone].sum() <= _largest_weight(alone.sum() * len(seen)))
     raw, left = (
-        [rest for s in seen if (rest := without(s.measure, s.nodes[:, out].any(axis=1)))] for out in (taken, alone)
+        [rest for s in seen if (rest := without(s.measure, _of_any(s.nodes[:, out])))] for out in (taken, alone)
     )
     if not raw:  # every vector saw the pairs alone
         raw, taken = [s.measure for s in seen], np.zeros_like(taken)
@@ -94,13 +95,14 @@ def by_weights(seen: Sequence[Seen], dimension: int) -> tuple[Content, Content]:
     return known, Content(pairs.values, pairs.residuals, left or raw)
 
 
-def _largest_weight(count):
+def _largest_weight(count: Indices) -> Floats:
     """A sum of so many squared normal numbers is larger than this once in some 10 million."""
-    return count + 6 * np.sqrt(2 * count) + 20
+    largest: Floats = count + 6 * np.sqrt(2 * count) + 20
+    return largest
 
 
-def without(measure: Ritz, nodes: np.ndarray) -> Ritz | None:
-    """The measure less some nodes (m,) bool, weights of sum 1; None when nothing is left."""
+def without(measure: Ritz, nodes: Flags) -> Ritz | None:
+    """The measure less some nodes (m,), weights of sum 1; None when nothing is left."""
     weights = measure.weights[~nodes]
     total = weights.sum()
     if total <= np.finfo(np.float32).eps:
@@ -108,25 +110,31 @@ def without(measure: Ritz, nodes: np.ndarray) -> Ritz | None:
     return Ritz(measure.values[~nodes], weights / total, measure.residuals[~nodes])
 
 
-def _copies(measure: Ritz, pairs: Eigenpairs) -> np.ndarray:
-    """Nodes of a run without a basis that are one of the eigenvalues (m, k) bool: its copies, or else the nearest."""
+def _of_any(nodes: Flags) -> Flags:
+    """Rows (m,) that have one in any column."""
+    rows: Flags = np.logical_or.reduce(nodes, axis=1)
+    return rows
+
+
+def _copies(measure: Ritz, pairs: Eigenpairs) -> Flags:
+    """Nodes of a run without a basis that are one of the eigenvalues (m, k): its copies, or else the nearest."""
     distance = np.abs(measure.values[:, None] - pairs.values)
-    nearest = (distance == distance.min(axis=0)) & (distance <= measure.residuals[:, None] + pairs.residuals)
+    nearest: Flags = (distance == distance.min(axis=0)) & (distance <= measure.residuals[:, None] + pairs.residuals)
     return same_eigenvalue(measure, pairs.values, pairs.residuals) | nearest
 
 
-def joined(rest: Ritz | None, share: float, values: np.ndarray, residuals: np.ndarray) -> Ritz:
+def joined(rest: Ritz | None, share: float, values: Floats, residuals: Floats) -> Ritz:
     """The rest with that share of all mass, and the given values with equal parts of the remainder; ascending."""
+    rest = rest or Ritz(*np.empty((3, 0)))
     if len(values) == 0:
         return rest
-    rest = rest or Ritz(*np.empty((3, 0)))
     weights = np.concatenate([rest.weights * share, np.full(len(values), (1 - share) / len(values))])
     all_values = np.concatenate([rest.values, values])
     order = np.argsort(all_values, kind="stable")
     return Ritz(all_values[order], weights[order], np.concatenate([rest.residuals, residuals])[order])
 
 
-def seen_in(run: KrylovRun, found: np.ndarray, new: Eigenpairs, known: Eigenpairs, complete: bool) -> Seen:
+def seen_in(run: KrylovRun, found: Indices, new: Eigenpairs, known: Eigenpairs, complete: bool) -> Seen:
     """What a run showed: these new pairs, found at these indices, beside those that were known."""
     measure, values = run.measure(), replace(new, vectors=None)
     if run.basis is None:

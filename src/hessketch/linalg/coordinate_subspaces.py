@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hessketch.errors import InputError
+from hessketch.linalg.largest import largest_entries
 from hessketch.linalg.vectors import require_at_least
 
 # Entries of a basis that are turned into float64 at a time: an 8 MiB buffer.
@@ -37,12 +38,8 @@ def largest_entries_mask(values: Tensor, k: int) -> Tensor:
 
     Of leverages it is the mask of largest overlap. Raises InputError as `magnitude_order`, and for k outside 1 ... p-1.
     """
-    magnitudes = _finite_vector(values).abs()
-    _require_size(k, len(magnitudes))
-    least = magnitudes.topk(k).values[-1]
-    above = (magnitudes > least).nonzero()[:, 0]
-    level = (magnitudes == least).nonzero()[: k - len(above), 0]
-    return torch.cat([above, level]).sort().values
+    _require_size(k, len(_finite_vector(values)))
+    return largest_entries(values, k)
 
 
 def require_mask(mask: Tensor, p: int) -> Tensor:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hessketch.errors import InputError, nearest
@@ -27,8 +28,8 @@ class _Row(NamedTuple):
 
     buckets: Tensor  # (length,) int32
     signs: Tensor  # (length,) float32
-    offsets: np.ndarray  # (blocks,) int32, never on a GPU: each is an argument of a call
-    block_signs: np.ndarray  # (blocks,) float32
+    offsets: NDArray[np.int32]  # (blocks,), never on a GPU: each is an argument of a call
+    block_signs: NDArray[np.float32]  # (blocks,)
 
     def of_block(self, block: int) -> tuple[int, int]:
         """Offset and sign of a block."""
@@ -214,7 +215,7 @@ class CountSketch:
         """
         if self.placement == "hash":
             return (self.dimension - 1) / (self.rows * self.columns)
-        parts = [(part.stop - part.start, float(dot(x[part], x[part]))) for _, part in self._blocks()]
+        parts = [(len(x[part]), float(dot(x[part], x[part]))) for _, part in self._blocks()]
         whole = sum(energy for _, energy in parts)
         if whole == 0:
             return 0.0

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hessketch.errors import InputError, NotFiniteError
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.vectors import (
     Operator,
     ProgressCallback,
@@ -16,6 +16,7 @@ from hessketch.linalg.vectors import (
     norm,
     random_vectors,
     require_at_least,
+    summed,
 )
 
 _ROWS = 2**16  # rows turned into float64 at a time
@@ -25,10 +26,10 @@ _ROWS = 2**16  # rows turned into float64 at a time
 class Eigenpairs:
     """Approximate eigenpairs of largest magnitude, by descending |value|; numbers in float64."""
 
-    values: np.ndarray  # (rank,) Rayleigh quotients, with their sign
+    values: Floats  # (rank,) Rayleigh quotients, with their sign
     vectors: Tensor | None  # (p, rank) orthonormal columns; None where no basis was kept to make them from
-    residuals: np.ndarray  # (rank,) ||H q - value q||: an eigenvalue of H is at most so far from value
-    paper_values: np.ndarray  # (rank,) ||H q||, the paper's eigenvalues, which have lost their sign
+    residuals: Floats  # (rank,) ||H q - value q||: an eigenvalue of H is at most so far from value
+    paper_values: Floats  # (rank,) ||H q||, the paper's eigenvalues, which have lost their sign
 
 
 def low_rank_deflation(
@@ -75,7 +76,7 @@ def low_rank_deflation(
 def _projected(q: Tensor, v: Tensor) -> Tensor:
     """Symmetric part of q^T v (rank, rank), accumulated in float64."""
     pieces = zip(q.split(_ROWS), v.split(_ROWS), strict=True)
-    inner = sum(a.double().T @ b.double() for a, b in pieces)
+    inner = summed(a.double().T @ b.double() for a, b in pieces)
     return (inner + inner.T) / 2
 
 
@@ -100,6 +101,8 @@ class DeflatedOperator:
     def __init__(self, operator: Operator, pairs: Eigenpairs):
         self.shape, self.dtype, self.device = operator.shape, operator.dtype, operator.device
         self._operator = operator
+        if pairs.vectors is None:
+            raise InputError("the eigenpairs have no vectors, as no basis was kept: nothing can be taken out with them")
         self._vectors = pairs.vectors
         self._values = torch.diag(torch.from_numpy(pairs.values)).to(pairs.vectors)
 

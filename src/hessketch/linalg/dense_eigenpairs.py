@@ -7,6 +7,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from hessketch.errors import InputError, NotFiniteError
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.vectors import dimension, require_at_least
 
 ORDERS = ("magnitude", "value")
@@ -17,13 +18,14 @@ _BLOCK = 64
 _EPS = torch.finfo(torch.float64).eps
 
 
-def rounding_of(values: np.ndarray | Tensor) -> float:
+def rounding_of(values: Floats | Tensor) -> float:
     """p eps max |value| of the p eigenvalues of a matrix: what is not larger is not told from zero in float64.
 
     A decomposition's backward error is of that size at most (Golub and Van Loan, Matrix Computations, section 8.3). Of
     either sign: an eigenvalue is negative below minus that.
     """
-    return len(values) * _EPS * float(abs(values).max())
+    magnitudes = values.abs() if isinstance(values, Tensor) else np.abs(values)
+    return len(values) * _EPS * float(magnitudes.max())
 
 
 def dense_eigenpairs(matrix: Tensor, count: int, by: str = "magnitude") -> tuple[Tensor, Tensor, Tensor]:
@@ -51,13 +53,14 @@ def dense_eigenpairs(matrix: Tensor, count: int, by: str = "magnitude") -> tuple
         with threadpool_limits(torch.get_num_threads(), user_api="blas"):
             found = _by_tridiagonal_form(matrix.detach().contiguous().numpy(), count, by)
         if found is not None:
-            return tuple(map(torch.from_numpy, found))
+            every, wanted, columns = map(torch.from_numpy, found)
+            return every, wanted, columns
     values, vectors = torch.linalg.eigh(matrix)
     order = (values if by == "value" else values.abs()).argsort(descending=True, stable=True)[:count]
     return values, values[order], vectors[:, order]
 
 
-def _by_tridiagonal_form(matrix: np.ndarray, count: int, by: str) -> tuple[np.ndarray, ...] | None:
+def _by_tridiagonal_form(matrix: Floats, count: int, by: str) -> tuple[Floats, Floats, Floats] | None:
     """`dense_eigenpairs` by LAPACK's reduction (Householder), bisection and inverse iteration, and the way back.
 
     None where zeros up to rounding are wanted from both ends of the spectrum: found apart, they might be the same ones.
@@ -69,7 +72,7 @@ def _by_tridiagonal_form(matrix: np.ndarray, count: int, by: str) -> tuple[np.nd
         reduced, diagonal, beside, scales, info = lapack.dsytrd(matrix.T, lower=1, lwork=_BLOCK * size, overwrite_a=1)
         if info:
             raise InputError(f"LAPACK's dsytrd refuses its argument {-info}; give a real symmetric matrix")
-        values = eigvalsh_tridiagonal(diagonal, beside, lapack_driver="sterf")
+        values = np.asarray(eigvalsh_tridiagonal(diagonal, beside, lapack_driver="sterf"), np.float64)
         ends = _ends(values, count, by)
         if len(ends) == 2 and min(abs(values[end]).min() for end in ends) <= rounding_of(values):
             return None
@@ -79,7 +82,7 @@ def _by_tridiagonal_form(matrix: np.ndarray, count: int, by: str) -> tuple[np.nd
             )
             for end in ends
         ]
-        found = np.concatenate([piece[0] for piece in pieces])
+        found = np.concatenate([piece[0] for piece in pieces], dtype=np.float64)
         vectors = _transformed_back(reduced, scales, np.hstack([piece[1] for piece in pieces]))
     finally:
         _restore(matrix, diagonal_before)
@@ -89,7 +92,7 @@ def _by_tridiagonal_form(matrix: np.ndarray, count: int, by: str) -> tuple[np.nd
     return values, found[order], vectors[:, order]
 
 
-def _ends(values: np.ndarray, count: int, by: str) -> list[slice]:
+def _ends(values: Floats, count: int, by: str) -> list[slice]:
     """The wanted of ascending values: a piece of their lower end, one of their upper end, or both."""
     p, below = len(values), 0
     if by == "magnitude":
@@ -99,7 +102,7 @@ def _ends(values: np.ndarray, count: int, by: str) -> list[slice]:
     return [end for end in ends if end.start < end.stop]
 
 
-def _transformed_back(reduced: np.ndarray, scales: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def _transformed_back(reduced: Floats, scales: Floats, vectors: Floats) -> Floats:
     """Eigenvectors (r, k) of the matrix from those of its tridiagonal form: Q v, with the reflectors below `reduced`.
 
     They lie in reduced[1:, :-1], which is not contiguous and would be copied. From its first number on, the same memory
@@ -116,7 +119,7 @@ def _transformed_back(reduced: np.ndarray, scales: np.ndarray, vectors: np.ndarr
     return np.vstack([vectors[:1], found[:-1]])
 
 
-def _restore(matrix: np.ndarray, diagonal: np.ndarray, block: int = 1024) -> None:
+def _restore(matrix: Floats, diagonal: Floats, block: int = 1024) -> None:
     """Writes the upper triangle of a matrix that `dsytrd` has worked in from the lower one, which it leaves alone."""
     for i in range(0, len(matrix), block):
         for j in range(0, i, block):

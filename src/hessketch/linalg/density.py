@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hessketch.errors import InputError
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.lanczos import Ritz
 from hessketch.linalg.normalization import Bounds
 from hessketch.linalg.vectors import require_at_least
 
+# Grid beyond the outermost Ritz values, in standard deviations of a Gaussian kernel, whose mass beyond is below 1e-9.
+KERNEL_REACH = 6.2
 # Kernel values below this fraction of the peak are left out, as in the paper's released code.
 _NEGLIGIBLE = 1e-8
 
@@ -18,19 +21,19 @@ _NEGLIGIBLE = 1e-8
 class Density:
     """Density of eigenvalues on a grid, float64; it integrates to 1 over the operator's own axis."""
 
-    eigenvalues: np.ndarray  # (K,) evenly spaced over the bounds, in the operator's units
-    density: np.ndarray  # (K,) per unit of eigenvalue
-    standard_error: np.ndarray  # (K,) of the mean over start vectors; NaN with a single one
+    eigenvalues: Floats  # (K,) evenly spaced over the bounds, in the operator's units
+    density: Floats  # (K,) per unit of eigenvalue
+    standard_error: Floats  # (K,) of the mean over start vectors; NaN with a single one
     broadening: float  # standard deviation of the smoothing kernel, in the operator's units
 
 
 def kernel_width(steps: int) -> float:
     """Standard deviation of the Gaussian on [-1, 1]: 2 / ((M - 1) sqrt(8 ln 1.25)), with M Lanczos steps."""
     require_at_least(2, steps=steps)
-    return 2 / ((steps - 1) * np.sqrt(8 * np.log(1.25)))
+    return float(2 / ((steps - 1) * np.sqrt(8 * np.log(1.25))))
 
 
-def average_curves(curves: Sequence[np.ndarray], bounds: Bounds, broadening: float) -> Density:
+def average_curves(curves: Sequence[Floats], bounds: Bounds, broadening: float) -> Density:
     """Mean and standard error of densities on [-1, 1], one a start vector, moved to the bounds' axis."""
     stack = np.stack(curves) / bounds.half_width
     count, points = stack.shape
@@ -39,12 +42,13 @@ def average_curves(curves: Sequence[np.ndarray], bounds: Bounds, broadening: flo
     return Density(grid, stack.mean(axis=0), error, float(broadening * bounds.half_width))
 
 
-def smoothed(pairs: Ritz, bounds: Bounds, points: int, sigma: float) -> np.ndarray:
+def smoothed(pairs: Ritz, bounds: Bounds, points: int, sigma: float) -> Floats:
     """Gaussians of standard deviation sigma, with the pairs' weights, on `points` even points of [-1, 1]."""
     distance = (np.linspace(-1, 1, points)[:, None] - bounds.to_unit(pairs.values)) / sigma
-    kernel = np.exp(-(distance**2) / 2) / (sigma * np.sqrt(2 * np.pi))
+    kernel: Floats = np.exp(-(distance**2) / 2) / (sigma * np.sqrt(2 * np.pi))
     kernel[np.abs(distance) > np.sqrt(-2 * np.log(_NEGLIGIBLE))] = 0
-    return kernel @ pairs.weights
+    curve: Floats = kernel @ pairs.weights
+    return curve
 
 
 def lanczos_density(ritz_list: Sequence[Ritz], bounds: Bounds, points: int = 1024, steps: int = 256) -> Density:

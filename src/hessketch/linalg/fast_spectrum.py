@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hessketch.errors import InputError
+from hessketch.linalg.arrays import Flags, Indices
 from hessketch.linalg.complement import (
     NO_PAIRS,
     Content,
@@ -32,14 +33,15 @@ from hessketch.linalg.complement import (
     without,
 )
 from hessketch.linalg.deflation import Eigenpairs
-from hessketch.linalg.density import average_curves, kernel_width, smoothed
+from hessketch.linalg.density import KERNEL_REACH, Density, average_curves, kernel_width, smoothed
 from hessketch.linalg.kpm import kpm_density_of_ritz
-from hessketch.linalg.krylov import KrylovRun, RunStore, krylov_run, leading
+from hessketch.linalg.krylov import RunStore, krylov_run
+from hessketch.linalg.krylov_space import KrylovRun, leading
 from hessketch.linalg.lanczos import Ritz
 from hessketch.linalg.leading_eigenpairs import PLACES, Room, Wanted, leading_run, require_tolerance, ritz_pairs
 from hessketch.linalg.normalization import Bounds, bounds_of_ritz
 from hessketch.linalg.spectrum import Spectrum, SpectrumPart, require_sound_counts
-from hessketch.linalg.sums import spectral_sums
+from hessketch.linalg.sums import SpectralSums, spectral_sums
 from hessketch.linalg.vectors import (
     Operator,
     ProgressCallback,
@@ -48,8 +50,6 @@ from hessketch.linalg.vectors import (
     random_unit_vector,
 )
 
-# Grid beyond the outermost Ritz values, in standard deviations of the kernel, whose mass beyond is below 1e-9.
-_KERNEL_REACH = 6.2
 _BROADENINGS = ("paper", "spacing")
 _PRECISIONS = ("same", "float32", "float64")
 
@@ -72,7 +72,7 @@ class FastSettings:
     # auto: on the device if the Lanczos vectors fit there, else on the host
     basis_place: str = field(default="auto", metadata={"choices": PLACES})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises InputError for a number out of range or an unknown word."""
         require_sound_counts(self, top=0, lanczos_steps=2, kpm_moments=0, grid_points=16)
         require_tolerance(self.tolerance)
@@ -82,6 +82,11 @@ class FastSettings:
                 raise InputError(f"{f.name} {getattr(self, f.name)!r} is unknown; allowed: {', '.join(allowed)}")
         if self.max_steps < self.lanczos_steps:
             raise InputError(f"max_steps {self.max_steps} is less than lanczos_steps {self.lanczos_steps}")
+
+    @property
+    def wanted(self) -> Wanted:
+        """When the first run may stop."""
+        return Wanted(self.top, self.tolerance, self.lanczos_steps, self.max_steps)
 
 
 def fast_spectrum(
@@ -98,10 +103,8 @@ def fast_spectrum(
     The first run ends when `settings.top` pairs have converged and it is `lanczos_steps` long, further start vectors
     after `lanczos_steps` in the complement of the pairs; a pair found there that belongs to the leading ones (a copy of
     a multiple eigenvalue, or one within the tolerance of the least) is added. With as many steps as the operator has
-    dimensions everything is exact and one run is enough. The parts' Ritz values are those of what is left, with the
-    leading eigenvalues in the raw part (weight 1/p each) and as many zeros in the deflated one; weights sum to 1 for
-    each start vector that counts. A single start vector tells a multiple leading eigenvalue by its weight only, and
-    takes it for a simple one where that is no more than some 30 / p.
+    dimensions everything is exact and one run is enough. Ritz values of the parts: see `_parts`. A single start vector
+    tells a multiple leading eigenvalue by its weight only: a simple one for it where that is at most some 30 / p.
 
     `memory` bounds the kept Lanczos vectors in bytes (default half of what is free on the device, then on the host).
     Without room for them copies of converged eigenvalues are merged, there are no eigenvectors, every start vector
@@ -111,18 +114,14 @@ def fast_spectrum(
     p = dimension(operator)
     meter = _Meter(settings.lanczos_steps, settings.start_vectors, progress or no_progress)
     seeds = torch.randint(2**62, (settings.start_vectors,), generator=generator).tolist()
-    wanted = Wanted(settings.top, settings.tolerance, settings.lanczos_steps, settings.max_steps)
-    precision = None if settings.basis_precision == "same" else getattr(torch, settings.basis_precision)
-    room = Room(operator, wanted, memory, precision, settings.basis_place)
-    seen: list[Seen] = []
-    pairs, norm, unconverged = NO_PAIRS, 0.0, 0
+    wanted, room = settings.wanted, _room(operator, settings, memory)
+    seen, pairs, norm, unconverged = list[Seen](), NO_PAIRS, 0.0, 0
     for number, seed in enumerate(seeds):
         own = torch.Generator().manual_seed(seed)
         start = random_unit_vector(operator, own)
         store = stores(f"start{number}-{'plain' if room.place is None else 'basis'}") if stores else None
         if number == 0 or room.place is None:
-            run, found = leading_run(operator, wanted, room, start, own, store, meter.run)
-            complete = True
+            run, found, complete = *leading_run(operator, wanted, room, start, own, store, meter.run), True
         else:
             run, found, complete = _further_run(operator, wanted, room, start, own, pairs, norm, store, meter.run)
         meter.finished(run.steps)
@@ -136,12 +135,15 @@ def fast_spectrum(
         pairs = merged([pairs, new])
         if len(pairs.values) == p:  # nothing is left for another vector
             return _exact(pairs, np.ones(p, bool), pairs, settings, meter, room, unconverged)
-    meter.end()
     whole = room.place is None or len(seen) == 1
     raw, deflated = by_weights(seen, p) if whole else by_complements(seen)
-    parts = _parts(raw, deflated, settings, p)
     sums = spectral_sums(raw.rests, p, raw.values)
-    return Spectrum(parts, _kpm(parts, settings), _given(pairs), meter.products, sums, room.describe(), unconverged)
+    return _spectrum(raw, deflated, pairs, sums, settings, meter, room, unconverged, p)
+
+
+def _room(operator: Operator, settings: FastSettings, memory: int | None) -> Room:
+    precision = None if settings.basis_precision == "same" else getattr(torch, settings.basis_precision)
+    return Room(operator, settings.wanted, memory, precision, settings.basis_place)
 
 
 def _further_run(
@@ -154,12 +156,11 @@ def _further_run(
     norm: float,
     store: RunStore | None,
     progress: ProgressCallback,
-) -> tuple[KrylovRun, np.ndarray, bool]:
+) -> tuple[KrylovRun, Indices, bool]:
     """A run in the complement of the pairs, the indices of further ones as large as the least, and whether of all."""
-    some = len(pairs.values) > 0
-    least = np.abs(pairs.values[-1]) * (1 - wanted.tolerance) if some else np.inf
+    least = np.abs(pairs.values[-1]) * (1 - wanted.tolerance) if len(pairs.values) else np.inf
 
-    def further(run: KrylovRun) -> tuple[int, np.ndarray]:
+    def further(run: KrylovRun) -> tuple[int, Indices]:
         measure = run.ritz()
         count = int((np.abs(measure.values) >= max(least, run.rounding)).sum())
         return count, leading(measure, count, wanted.tolerance, run.rounding)
@@ -177,7 +178,7 @@ def _further_run(
         stop=stop,
         generator=generator,
         basis=room.basis(),
-        locked=pairs.vectors.to(dtype=operator.dtype, device=operator.device) if some else None,
+        locked=None if pairs.vectors is None else pairs.vectors.to(dtype=operator.dtype, device=operator.device),
         norm_known=norm,
         store=store,
         progress=progress,
@@ -208,36 +209,49 @@ class _Meter:
 
 def _exact(
     all_pairs: Ritz | Eigenpairs,
-    taken: np.ndarray,
+    taken: Flags,
     pairs: Eigenpairs,
     settings: FastSettings,
     meter: _Meter,
     room: Room,
     unconverged: int,
 ) -> Spectrum:
-    """All p eigenvalues are known, and each has the same weight; `taken` (p,) bool are the pairs."""
-    meter.end()
+    """All p eigenvalues are known, and each has the same weight; `taken` (p,) are the pairs."""
     p = len(taken)
     every = Ritz(all_pairs.values, np.full(p, 1 / p), all_pairs.residuals)
     raw = Content(all_pairs.values, all_pairs.residuals, [])
     rest = without(every, taken)
     deflated = Content(pairs.values, pairs.residuals, [] if rest is None else [rest])
-    parts = _parts(raw, deflated, settings, p)
     sums = spectral_sums([every], p, exact=True)
-    return Spectrum(parts, _kpm(parts, settings), _given(pairs), meter.products, sums, room.describe(), unconverged)
+    return _spectrum(raw, deflated, pairs, sums, settings, meter, room, unconverged, p)
 
 
-def _given(pairs: Eigenpairs) -> Eigenpairs | None:
-    return pairs if len(pairs.values) else None
+def _spectrum(
+    raw: Content,
+    deflated: Content,
+    pairs: Eigenpairs,
+    sums: SpectralSums,
+    settings: FastSettings,
+    meter: _Meter,
+    room: Room,
+    unconverged: int,
+    dimension: int,
+) -> Spectrum:
+    meter.end()
+    parts = _parts(raw, deflated, settings, dimension)
+    given = pairs if len(pairs.values) else None
+    return Spectrum(parts, _kpm(parts, settings), given, meter.products, sums, room.describe(), unconverged)
 
 
-def _kpm(parts: Sequence[SpectrumPart], settings: FastSettings):
+def _kpm(parts: Sequence[SpectrumPart], settings: FastSettings) -> Density | None:
     if not settings.kpm_moments:
         return None
     return kpm_density_of_ritz(parts[0].ritz, parts[0].bounds, settings.kpm_moments, settings.grid_points)
 
 
 def _parts(raw: Content, deflated: Content, settings: FastSettings, dimension: int) -> tuple[SpectrumPart, ...]:
+    """Ritz values of what is left, with the leading eigenvalues in the raw part (weight 1/p each) and as many zeros in
+    the deflated one; weights sum to 1 for each start vector that counts."""
     parts = [_part(_measures(raw, dimension, deflated=False), settings, deflated=False)]
     if settings.top:
         parts.append(_part(_measures(deflated, dimension, deflated=True), settings, deflated=True))
@@ -249,7 +263,8 @@ def _measures(content: Content, dimension: int, deflated: bool) -> list[Ritz]:
     zeros = np.zeros(len(content.values))
     values, residuals = (zeros, zeros) if deflated else (content.values, content.residuals)
     share = 1 - len(zeros) / dimension
-    return [joined(rest, share, values, residuals) for rest in content.rests or [None]]
+    rests: Sequence[Ritz | None] = content.rests or [None]
+    return [joined(rest, share, values, residuals) for rest in rests]
 
 
 def _part(measures: list[Ritz], settings: FastSettings, deflated: bool) -> SpectrumPart:
@@ -258,8 +273,8 @@ def _part(measures: list[Ritz], settings: FastSettings, deflated: bool) -> Spect
     tight = Bounds(min(b.lower for b in outer), max(b.upper for b in outer))
     nodes = max(int(np.median([len(m.values) for m in measures])), 2)
     width = kernel_width(nodes) if settings.broadening == "paper" else 2 / (nodes - 1)
-    sigma = max(width, 2 / (settings.grid_points - 1 - 2 * _KERNEL_REACH)) * tight.half_width
-    bounds = Bounds(tight.lower - _KERNEL_REACH * sigma, tight.upper + _KERNEL_REACH * sigma)
+    sigma = max(width, 2 / (settings.grid_points - 1 - 2 * KERNEL_REACH)) * tight.half_width
+    bounds = Bounds(tight.lower - KERNEL_REACH * sigma, tight.upper + KERNEL_REACH * sigma)
     unit = sigma / bounds.half_width
     curves = [smoothed(measure, bounds, settings.grid_points, unit) for measure in measures]
     density = average_curves(curves, bounds, unit)

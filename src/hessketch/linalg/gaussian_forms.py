@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hessketch.errors import InputError, NotFiniteError
+from hessketch.errors import NotFiniteError
 from hessketch.linalg.fast_spectrum import FastSettings, fast_spectrum
-from hessketch.linalg.vectors import Operator, ProgressCallback, dimension, require_at_least
+from hessketch.linalg.vectors import Operator, ProgressCallback, dimension, require_at_least, require_share
 
 # Pairs that leave the estimate as soon as they have converged: what is left of the spectrum then varies little.
 _LEADING = 10
@@ -65,8 +65,7 @@ class GaussianForm:
 
         Raises InputError for a probability outside (0, 1).
         """
-        if not 0 < probability < 1:
-            raise InputError(f"probability is {probability!r}; allowed: numbers between 0 and 1 (0.05 is usual)")
+        require_share(0.05, probability=probability)
         x = -math.log(probability)
         spread = math.sqrt(2 * x * self.variance)
         return self.mean - spread + 2 * x * self.smallest, self.mean + spread + 2 * x * self.largest

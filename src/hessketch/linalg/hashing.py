@@ -1,11 +1,12 @@
 """Random words that follow from a key: the same on every machine and in every version of torch."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hessketch.errors import InputError
 
 
-def random_words(count: int, seed: int, *numbers: int) -> np.ndarray:
+def random_words(count: int, seed: int, *numbers: int) -> NDArray[np.uint64]:
     """`count` random uint64 that follow from a seed below 2^64 and numbers below 2^32 (a round, a row) alone.
 
     Philox4x64-10 (Salmon et al. 2011), a hash of a counter under a key: word i is a function of (key, i). It is integer
@@ -17,7 +18,7 @@ def random_words(count: int, seed: int, *numbers: int) -> np.ndarray:
     return np.random.Philox(np.random.SeedSequence(seed, spawn_key=numbers)).random_raw(count)
 
 
-def uniform_integers(words: np.ndarray, below: int) -> np.ndarray:
+def uniform_integers(words: NDArray[np.uint64], below: int) -> NDArray[np.int32]:
     """int32 in [0, below) from the upper halves of words; `below` is at most 2^31.
 
     By multiplication instead of a remainder; no value is likelier than another by more than 2^-32.
@@ -25,6 +26,6 @@ def uniform_integers(words: np.ndarray, below: int) -> np.ndarray:
     return (((words >> np.uint64(32)) * np.uint64(below)) >> np.uint64(32)).astype(np.int32)
 
 
-def random_signs(words: np.ndarray) -> np.ndarray:
+def random_signs(words: NDArray[np.uint64]) -> NDArray[np.float32]:
     """float32 of 1 and -1 from the lowest bits of words."""
     return 1 - 2 * (words & np.uint64(1)).astype(np.float32)

@@ -8,6 +8,7 @@ from numpy.polynomial import chebyshev
 from torch import Tensor
 
 from hessketch.errors import InputError, NotFiniteError
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.density import Density, average_curves
 from hessketch.linalg.lanczos import Ritz
 from hessketch.linalg.normalization import Bounds
@@ -21,18 +22,19 @@ from hessketch.linalg.vectors import (
 )
 
 
-def _jackson(moments: int) -> np.ndarray:
+def _jackson(moments: int) -> Floats:
     """Weisse et al. 2006, equation 71: the kernel is nonnegative, its width about pi / moments."""
     k, n = np.arange(moments), moments + 1
-    return ((n - k) * np.cos(np.pi * k / n) + np.sin(np.pi * k / n) / np.tan(np.pi / n)) / n
+    factors: Floats = ((n - k) * np.cos(np.pi * k / n) + np.sin(np.pi * k / n) / np.tan(np.pi / n)) / n
+    return factors
 
 
-def _lanczos_sigma(moments: int) -> np.ndarray:
+def _lanczos_sigma(moments: int) -> Floats:
     """Lanczos's sigma factors: sharper than Jackson's, small negative ripples stay."""
     return np.sinc(np.arange(moments) / (moments + 1))
 
 
-DAMPINGS = {"jackson": _jackson, "lanczos_sigma": _lanczos_sigma, "none": np.ones}
+DAMPINGS: dict[str, Callable[[int], Floats]] = {"jackson": _jackson, "lanczos_sigma": _lanczos_sigma, "none": np.ones}
 
 
 def kpm_products(moments: int) -> int:
@@ -46,7 +48,7 @@ def chebyshev_moments(
     moments: int,
     start: Tensor,
     progress: Callable[[int], None] | None = None,
-) -> np.ndarray:
+) -> Floats:
     """mu_k = v^T T_k(A) v for k = 0 ... moments - 1, float64, with A the operator mapped to [-1, 1] by `bounds`.
 
     `start` is the unit vector v (p,). With t_k = T_k(A) v, half the products suffice by the product identities
@@ -54,11 +56,12 @@ def chebyshev_moments(
     NotFiniteError names the moment; an eigenvalue outside the bounds makes the t_k grow until it is raised.
     """
     center, half_width = bounds.center, bounds.half_width
-    t, t_next = start, None
+    t_before: Tensor | None = None
+    t = start
     found = [dot(t, t)]
     for k in range(1, kpm_products(moments) + 1):
-        mapped = torch.sub(operator @ (t if k == 1 else t_next), t if k == 1 else t_next, alpha=center) / half_width
-        t, t_next = (t, mapped) if k == 1 else (t_next, mapped.mul_(2).sub_(t))
+        mapped = torch.sub(operator @ t, t, alpha=center) / half_width
+        t_next = mapped if t_before is None else mapped.mul_(2).sub_(t_before)
         odd = dot(t_next, t) if k == 1 else 2 * dot(t_next, t) - found[1]
         found += [odd, 2 * dot(t_next, t_next) - found[0]]
         if not torch.isfinite(found[-1]):
@@ -68,15 +71,17 @@ def chebyshev_moments(
             )
         if progress is not None:
             progress(k)
+        t_before, t = t, t_next
     return torch.stack(found[:moments]).cpu().numpy()
 
 
-def _curve(moments: np.ndarray, points: int) -> np.ndarray:
+def _curve(moments: Floats, points: int) -> Floats:
     """The density on [-1, 1]; its weight 1 / sqrt(1 - t^2) is taken half a spacing inside at both ends."""
     t = np.linspace(-1, 1, points)
     inside = np.clip(t, -1 + 1 / (points - 1), 1 - 1 / (points - 1))
     coefficients = np.concatenate([moments[:1], 2 * moments[1:]])
-    return chebyshev.chebval(inside, coefficients) / (np.pi * np.sqrt(1 - inside**2))
+    curve: Floats = chebyshev.chebval(inside, coefficients) / (np.pi * np.sqrt(1 - inside**2))
+    return curve
 
 
 def kpm_density_of_ritz(
@@ -124,8 +129,10 @@ def kpm_density(
     curves = []
     for i in range(vectors):
         start = random_unit_vector(operator, generator)
-        found = chebyshev_moments(
-            operator, bounds, moments, start, lambda done, i=i: progress(i * each + done, vectors * each)
-        )
+
+        def report(done: int, before: int = i * each) -> None:
+            progress(before + done, vectors * each)
+
+        found = chebyshev_moments(operator, bounds, moments, start, report)
         curves.append(_curve(found * DAMPINGS[damping](moments), points))
     return average_curves(curves, bounds, np.pi / moments)

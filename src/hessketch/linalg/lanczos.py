@@ -8,6 +8,7 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from hessketch.errors import InputError, NotFiniteError
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.vectors import (
     Operator,
     ProgressCallback,
@@ -20,26 +21,26 @@ from hessketch.linalg.vectors import (
 )
 
 # A residual below this many roundings of the tridiagonal's norm is rounding: the Krylov space is exhausted.
-_BREAKDOWN_ROUNDINGS = 10
+BREAKDOWN_ROUNDINGS = 10
 # Converged values so close, relative to the largest, are copies: the square root of float32's rounding unit.
-GHOST_TOLERANCE = float(np.finfo(np.float32).eps) ** 0.5
+GHOST_TOLERANCE: float = float(np.finfo(np.float32).eps) ** 0.5
 
 
 @dataclass(frozen=True)
 class Tridiagonal:
     """The symmetric tridiagonal matrix of m Lanczos steps, float64."""
 
-    diagonal: np.ndarray  # (m,) alpha_1 ... alpha_m
-    off_diagonal: np.ndarray  # (m,) beta_1 ... beta_m; the last, outside the matrix, is the residual's norm
+    diagonal: Floats  # (m,) alpha_1 ... alpha_m
+    off_diagonal: Floats  # (m,) beta_1 ... beta_m; the last, outside the matrix, is the residual's norm
 
 
 @dataclass(frozen=True)
 class Ritz:
     """Eigenvalues of a Lanczos tridiagonal matrix, float64, ascending."""
 
-    values: np.ndarray  # (m,)
-    weights: np.ndarray  # (m,) squared first components of the eigenvectors; nonnegative, they sum to 1
-    residuals: np.ndarray  # (m,) |beta_m y[m]|: an eigenvalue of the operator is at most so far away
+    values: Floats  # (m,)
+    weights: Floats  # (m,) squared first components of the eigenvectors; nonnegative, they sum to 1
+    residuals: Floats  # (m,) |beta_m y[m]|: an eigenvalue of the operator is at most so far away
 
 
 def _start_vector(operator: Operator, generator: torch.Generator, start: Tensor | None) -> Tensor:
@@ -59,16 +60,17 @@ class _Recurrence:
 
     def __init__(self, algorithm: str, dtype: torch.dtype, steps: int):
         self.algorithm, self.steps = algorithm, steps
-        self.tolerance = _BREAKDOWN_ROUNDINGS * torch.finfo(dtype).eps
+        self.tolerance = BREAKDOWN_ROUNDINGS * torch.finfo(dtype).eps
         self.scale = 0.0
         self.alphas: list[float] = []
         self.betas: list[float] = []
 
     def add(self, alpha: Tensor, beta: Tensor) -> float:
         """Keeps alpha_m and beta_m and returns beta_m (the one device synchronisation of a step)."""
-        a, b = torch.stack([alpha, beta]).tolist()
+        numbers: list[float] = torch.stack([alpha, beta]).tolist()
+        a, b = numbers
         step = len(self.alphas) + 1
-        if not np.isfinite([a, b]).all():
+        if not np.isfinite(numbers).all():
             raise NotFiniteError(
                 f"{self.algorithm}, step {step} of {self.steps}: the operator's product holds NaN, infinity "
                 "or numbers too large to square"
@@ -158,15 +160,19 @@ def slow_lanczos(
 
 
 def ritz(tridiagonal: Tridiagonal) -> Ritz:
-    """Ritz values, the weights of the spectral measure of the start vector, and residual bounds.
-
-    Solved by LAPACK's implicit QR (stev): the faster default (stemr) may fail on the tight clusters that copies
-    make, the "occasional failure" that the paper's section 2.5 reports.
-    """
-    values, vectors = eigh_tridiagonal(
-        tridiagonal.diagonal, tridiagonal.off_diagonal[:-1], lapack_driver="stev", check_finite=False
-    )
+    """Ritz values, the weights of the spectral measure of the start vector, and residual bounds."""
+    values, vectors = eigenpairs_of_tridiagonal(tridiagonal.diagonal, tridiagonal.off_diagonal[:-1])
     return Ritz(values, vectors[0] ** 2, np.abs(tridiagonal.off_diagonal[-1] * vectors[-1]))
+
+
+def eigenpairs_of_tridiagonal(diagonal: Floats, off_diagonal: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues (m,), ascending, and eigenvectors as columns (m, m).
+
+    By LAPACK's implicit QR (stev): the faster default (stemr) may fail on the tight clusters that copies of eigenvalues
+    make, the "occasional failure" of Papyan 2018, section 2.5.
+    """
+    values, vectors = eigh_tridiagonal(diagonal, off_diagonal, lapack_driver="stev", check_finite=False)
+    return np.asarray(values, np.float64), np.asarray(vectors, np.float64)
 
 
 def merge_ghosts(pairs: Ritz, tolerance: float = GHOST_TOLERANCE) -> Ritz:

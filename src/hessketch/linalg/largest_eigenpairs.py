@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from hessketch.errors import InputError
+from hessketch.linalg.arrays import Flags, Floats, Indices
+from hessketch.linalg.basis import Basis
 from hessketch.linalg.complement import without
-from hessketch.linalg.krylov import KrylovRun, krylov_run
+from hessketch.linalg.krylov import krylov_run
+from hessketch.linalg.krylov_space import KrylovRun, converged
 from hessketch.linalg.lanczos import Ritz
-from hessketch.linalg.leading_eigenpairs import Room, Wanted, require_tolerance, ritz_pairs
+from hessketch.linalg.leading_eigenpairs import Room, Wanted, require_tolerance
 from hessketch.linalg.sums import Sum, spectral_sums
 from hessketch.linalg.vectors import (
     Operator,
@@ -30,8 +33,8 @@ _SMALLEST_TOLERANCE = 1e-3
 class LargestEigenpairs:
     """Eigenpairs of largest value, descending, up to the first that has not converged."""
 
-    values: np.ndarray  # (k,) float64
-    residuals: np.ndarray  # (k,) bounds: an eigenvalue lies within each of its value
+    values: Floats  # (k,) float64
+    residuals: Floats  # (k,) bounds: an eigenvalue lies within each of its value
     vectors: Tensor  # (p, k) orthonormal columns
     rounding: float  # below this a value is not told from zero
     smallest: float  # the smallest eigenvalue by value; NaN where it has not converged to a residual of 0.1%
@@ -65,7 +68,8 @@ def largest_eigenpairs(
         raise InputError(f"{count} eigenpairs asked of an operator of dimension {p}; allowed: 1 to {p}")
     wanted, report = Wanted(count, tolerance, 1, max_steps), progress or no_progress
     room = Room(operator, wanted, memory)
-    if room.place is None:
+    basis = room.basis()
+    if basis is None:
         raise InputError(
             f"eigenvectors of {p} parameters need a basis of some {min(wanted.expected_steps, p)} vectors, which does "
             "not fit into memory; ask for fewer, or give more memory"
@@ -76,30 +80,28 @@ def largest_eigenpairs(
         room.steps(wanted),
         stop=lambda run: len(_largest(run, wanted)) == count,
         generator=generator,
-        basis=room.basis(),
+        basis=basis,
         progress=lambda done, _: report(done, max(done, min(wanted.expected_steps, p))),
     )
-    return _result(run, _largest(run, wanted), count)
+    return _result(run, basis, _largest(run, wanted), count)
 
 
-def _largest(run: KrylovRun, wanted: Wanted) -> np.ndarray:
+def _largest(run: KrylovRun, wanted: Wanted) -> Indices:
     """Indices of the wanted Ritz values of largest value, descending, up to the first that has not converged."""
     pairs = run.ritz()
-    order = np.argsort(-pairs.values, kind="stable")[: wanted.count]
-    good = pairs.residuals[order] <= np.maximum(wanted.tolerance * np.abs(pairs.values[order]), 2 * run.rounding)
-    return order[: len(order) if good.all() else int(np.argmin(good))]
+    return converged(pairs, np.argsort(-pairs.values, kind="stable")[: wanted.count], wanted.tolerance, run.rounding)
 
 
-def _result(run: KrylovRun, found: np.ndarray, count: int) -> LargestEigenpairs:
-    pairs, ritz = ritz_pairs(run, found), run.ritz()
+def _result(run: KrylovRun, basis: Basis, found: Indices, count: int) -> LargestEigenpairs:
+    ritz, y = run.eigenpairs()
+    values, residuals, vectors = ritz.values[found], ritz.residuals[found], basis.combine(y[:, found]).to(run.dtype)
     good = ritz.residuals <= np.maximum(_SMALLEST_TOLERANCE * np.abs(ritz.values), 2 * run.rounding)
     smallest = float(ritz.values[0]) if good[0] else math.nan
-    vectors = pairs.vectors.to(dtype=run.dtype)
     trace, done = _trace(run, ritz, found, good), len(found) == count
-    return LargestEigenpairs(pairs.values, pairs.residuals, vectors, run.rounding, smallest, trace, done, run.steps)
+    return LargestEigenpairs(values, residuals, vectors, run.rounding, smallest, trace, done, run.steps)
 
 
-def _trace(run: KrylovRun, ritz: Ritz, found: np.ndarray, good: np.ndarray) -> Sum:
+def _trace(run: KrylovRun, ritz: Ritz, found: Indices, good: Flags) -> Sum:
     """The eigenvalues at both ends that are known, and the rest by the measure of the start vector."""
     if run.steps == run.size:
         return Sum(float(ritz.values.sum()), 0.0)

@@ -6,17 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hessketch.errors import InputError
+from hessketch.linalg.arrays import Floats, Indices
 from hessketch.linalg.basis import Basis
 from hessketch.linalg.deflation import Eigenpairs
-from hessketch.linalg.krylov import KrylovRun, RunStore, krylov_run, leading
+from hessketch.linalg.krylov import RunStore, krylov_run
+from hessketch.linalg.krylov_space import KrylovRun, leading
 from hessketch.linalg.memory import free_memory
 from hessketch.linalg.vectors import (
     Operator,
     ProgressCallback,
+    Sized,
     dimension,
     random_unit_vector,
     require_at_least,
+    require_share,
 )
 
 # Of the memory that is free, so much may hold the basis.
@@ -26,8 +29,7 @@ PLACES = ("auto", "device", "host")
 
 def require_tolerance(tolerance: float) -> None:
     """Raises InputError for a relative residual that no pair could meet, or every one."""
-    if not 0 < tolerance < 1:
-        raise InputError(f"tolerance is {tolerance!r}; allowed: numbers between 0 and 1 (0.001 is usual)")
+    require_share(0.001, tolerance=tolerance)
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Wanted:
 class LeadingEigenpairs:
     """Eigenpairs of largest magnitude, descending."""
 
-    values: np.ndarray  # (k,) float64, with their sign
-    residuals: np.ndarray  # (k,) bounds: an eigenvalue lies within each of its value
+    values: Floats  # (k,) float64, with their sign
+    residuals: Floats  # (k,) bounds: an eigenvalue lies within each of its value
     vectors: Tensor | None  # (p, k) orthonormal columns; None when no basis was kept
     converged: bool  # whether as many as were asked for have converged; else k is less
     products: int
@@ -62,7 +64,7 @@ class Room:
 
     def __init__(
         self,
-        operator: Operator,
+        operator: Sized,
         wanted: Wanted,
         memory: int | None,
         precision: torch.dtype | None = None,
@@ -129,11 +131,11 @@ def leading_run(
     generator: torch.Generator,
     store: RunStore | None,
     progress: ProgressCallback | None,
-) -> tuple[KrylovRun, np.ndarray]:
+) -> tuple[KrylovRun, Indices]:
     """A run until the wanted pairs have converged, and the indices of those that did."""
     count = min(wanted.count, dimension(operator))
 
-    def found(run: KrylovRun) -> np.ndarray:
+    def found(run: KrylovRun) -> Indices:
         return leading(run.ritz(), count, wanted.tolerance, run.rounding)
 
     run = krylov_run(
@@ -149,9 +151,12 @@ def leading_run(
     return run, found(run)
 
 
-def ritz_pairs(run: KrylovRun, found: np.ndarray) -> Eigenpairs:
+def ritz_pairs(run: KrylovRun, found: Indices) -> Eigenpairs:
     """The eigenpairs at these indices of the run's Ritz values; vectors only where a basis was kept."""
-    pairs, y = run.eigenpairs() if run.basis is not None else (run.ritz(), None)
-    vectors = None if y is None else run.basis.combine(y[:, found])
+    if run.basis is None:
+        pairs, vectors = run.ritz(), None
+    else:
+        pairs, y = run.eigenpairs()
+        vectors = run.basis.combine(y[:, found])
     values, residuals = pairs.values[found], pairs.residuals[found]
     return Eigenpairs(values, vectors, residuals, np.hypot(values, residuals))

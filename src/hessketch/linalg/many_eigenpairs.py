@@ -19,8 +19,11 @@ from torch import Tensor
 
 from hessketch.errors import InputError, nearest
 from hessketch.linalg.a_posteriori import ErrorEstimate
+from hessketch.linalg.arrays import Floats
+from hessketch.linalg.basis import Basis
 from hessketch.linalg.block_krylov import BlockRun, block_run
-from hessketch.linalg.krylov import KrylovRun, RunStore, krylov_run, leading
+from hessketch.linalg.krylov import RunStore, krylov_run
+from hessketch.linalg.krylov_space import KrylovRun, leading
 from hessketch.linalg.lanczos import Ritz
 from hessketch.linalg.leading_eigenpairs import BASIS_SHARE, Room, Wanted, require_tolerance
 from hessketch.linalg.memory import free_memory
@@ -48,8 +51,8 @@ _VECTORS_A_PAIR, _VECTORS_MORE = 2.5, 130
 class ManyEigenpairs:
     """The eigenpairs of largest magnitude, descending."""
 
-    values: np.ndarray  # (k,) float64, with their sign
-    residuals: np.ndarray  # (k,) |H u - lambda u|: bounds by Lanczos and block Krylov; NaN where they are not known
+    values: Floats  # (k,) float64, with their sign
+    residuals: Floats  # (k,) |H u - lambda u|: bounds by Lanczos and block Krylov; NaN where they are not known
     vectors: Tensor  # (p, k) orthonormal columns in the operator's dtype
     products: int
     method: str  # that was taken
@@ -95,17 +98,19 @@ def many_eigenpairs(
     taken, reason = _choice(room, wanted) if method == "auto" else (method, "asked for")
     if taken != "sketched" and (sketch is not None or residuals):
         reason += "; its residuals are bounds that cost no product, and what was asked of a sketch is not used"
-    if taken != "sketched" and room.place is None:
+    basis = room.basis()
+    if taken != "sketched" and basis is None:
         raise InputError(_too_large(operator, room, wanted, memory, taken))
     store = stores(taken) if stores else None
-    if taken == "sketched":
+    if basis is None or taken == "sketched":
         settings = SketchSettings(pairs=count) if sketch is None else replace(sketch, pairs=count)
         found = sketched_eigh(operator, settings, seed, store=store, memory=memory, progress=progress)
         return _of_sketch(operator, found, wanted, settings.block, residuals, reason)
-    run_by, generator = {"lanczos": _lanczos, "block_krylov": _block_krylov}[taken], torch.Generator().manual_seed(seed)
+    generator, steps = torch.Generator().manual_seed(seed), room.steps(wanted)
     report, expected = progress or no_progress, min(wanted.expected_steps, p)
-    run = run_by(operator, wanted, room, generator, store, lambda done, _: report(done, max(done, expected)))
-    return _result(operator, run, wanted, taken, reason)
+    run_by = _lanczos if taken == "lanczos" else _block_krylov
+    run = run_by(operator, wanted, steps, generator, basis, store, lambda done, _: report(done, max(done, expected)))
+    return _result(operator, run, basis, wanted, taken, reason)
 
 
 @dataclass(frozen=True)
@@ -120,18 +125,19 @@ class KrylovWanted(Wanted):
 def _lanczos(
     operator: Operator,
     wanted: KrylovWanted,
-    room: Room,
+    steps: int,
     generator: torch.Generator,
+    basis: Basis,
     store: RunStore | None,
     progress: ProgressCallback,
 ) -> KrylovRun:
     return krylov_run(
         operator,
         random_unit_vector(operator, generator),
-        room.steps(wanted),
+        steps,
         stop=lambda run: _done_by_lanczos(run, wanted),
         generator=generator,
-        basis=room.basis(),
+        basis=basis,
         store=store,
         progress=progress,
     )
@@ -153,18 +159,19 @@ def _done_by_lanczos(run: KrylovRun, wanted: KrylovWanted) -> bool:
 def _block_krylov(
     operator: Operator,
     wanted: KrylovWanted,
-    room: Room,
+    steps: int,
     generator: torch.Generator,
+    basis: Basis,
     store: RunStore | None,
     progress: ProgressCallback,
 ) -> BlockRun:
     return block_run(
         operator,
-        min(BLOCK, room.size),
-        room.steps(wanted),
+        min(BLOCK, dimension(operator)),
+        steps,
         stop=lambda run: _done_by_blocks(run, wanted),
         generator=generator,
-        basis=room.basis(),
+        basis=basis,
         store=store,
         progress=progress,
     )
@@ -183,15 +190,15 @@ def _converged(pairs: Ritz, rounding: float, wanted: KrylovWanted) -> int:
 
 
 def _result(
-    operator: Operator, run: KrylovRun | BlockRun, wanted: KrylovWanted, method: str, reason: str
+    operator: Operator, run: KrylovRun | BlockRun, basis: Basis, wanted: KrylovWanted, method: str, reason: str
 ) -> ManyEigenpairs:
     """The largest Ritz pairs of a run, converged or not."""
     pairs, y = run.eigenpairs()
     chosen = np.argsort(-np.abs(pairs.values), kind="stable")[: wanted.count]
-    vectors = run.basis.combine(y[:, chosen]).to(dtype=operator.dtype, device=operator.device)
+    vectors = basis.combine(y[:, chosen]).to(dtype=operator.dtype, device=operator.device)
     converged = _converged(pairs, run.rounding, wanted)
     return ManyEigenpairs(
-        pairs.values[chosen], pairs.residuals[chosen], vectors, len(run.basis), method, reason, converged, None
+        pairs.values[chosen], pairs.residuals[chosen], vectors, len(basis), method, reason, converged, None
     )
 
 
@@ -236,7 +243,7 @@ def _of_sketch(
     return ManyEigenpairs(values, known, vectors, products, "sketched", reason, converged, found.errors)
 
 
-def _rayleigh(operator: Operator, vectors: Tensor, block: int) -> tuple[np.ndarray, np.ndarray]:
+def _rayleigh(operator: Operator, vectors: Tensor, block: int) -> tuple[Floats, Floats]:
     """Quotients (k,) q = u^T H u, which no eigenvalue is beyond, and norms (k,) of H u - q u, by one product a pair."""
     quotients, norms = [], []
     for first in range(0, vectors.shape[1], block):

@@ -35,16 +35,24 @@ class StoredMatrix(Protocol):
         ...
 
 
-class MeasurementStore(Protocol):
-    """A place for such matrices; `curvature.measurement_files` has one on disk that outlives a kill."""
+class MatrixStore(Protocol):
+    """A place for such matrices."""
+
+    def matrix(self, name: str, rows: int, columns: int, dtype: torch.dtype, identity: str) -> StoredMatrix:
+        """The matrix of a name: the one that was left, if it is of this identity and size, else a new one."""
+        ...
+
+
+class LimitedPlace(Protocol):
+    """A place of limited room."""
 
     def free_bytes(self) -> int:
         """Bytes that it can take, those of its own matrices included."""
         ...
 
-    def matrix(self, name: str, rows: int, columns: int, dtype: torch.dtype, identity: str) -> StoredMatrix:
-        """The matrix of a name: the one that was left, if it is of this identity and size, else a new one."""
-        ...
+
+class MeasurementStore(MatrixStore, LimitedPlace, Protocol):
+    """A store of limited room; `curvature.measurement_files` has one on disk that outlives a kill."""
 
 
 class MemoryMatrix:

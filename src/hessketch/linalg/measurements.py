@@ -14,6 +14,7 @@ gaussian ones, which are drawn again for each few vectors. All three were equall
 """
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -62,8 +63,12 @@ def measurements(
         )
     if count > dimension:
         raise InputError(f"{count} measurements of {dimension} dimensions; allowed: at most as many as dimensions")
-    made = {"gaussian": _Gaussian, "trigonometric": _Trigonometric, "count_sketch": _Counted}[kind]
-    return made(dimension, count, seed, dtype, torch.device(device))
+    kinds: dict[str, Callable[[int, int, int, torch.dtype, torch.device], Measurements]] = {
+        "gaussian": _Gaussian,
+        "trigonometric": _Trigonometric,
+        "count_sketch": _Counted,
+    }
+    return kinds[kind](dimension, count, seed, dtype, torch.device(device))
 
 
 class _Map:
@@ -134,7 +139,7 @@ class _Trigonometric(_Map):
         found = spectrum[:, torch.where(mirrored, n - f, f)]
         angles = f.double() * (math.pi / (2 * n))
         sines = torch.where(mirrored, -angles.sin(), angles.sin())
-        products = found.real * angles.cos().to(block.dtype) + found.imag * sines.to(block.dtype)
+        products: Tensor = found.real * angles.cos().to(block.dtype) + found.imag * sines.to(block.dtype)
         return (products * self._scales.to(block.dtype)).T
 
 

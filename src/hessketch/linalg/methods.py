@@ -22,7 +22,7 @@ def method_of(settings: Settings) -> str:
 
 def without_pairs(settings: Settings) -> Settings:
     """The settings with no eigenpairs taken out."""
-    return replace(settings, **{"top" if isinstance(settings, FastSettings) else "deflation_rank": 0})
+    return replace(settings, top=0) if isinstance(settings, FastSettings) else replace(settings, deflation_rank=0)
 
 
 def find_spectrum(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from hessketch.errors import InputError
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.lanczos import Ritz, fast_lanczos, ritz
 from hessketch.linalg.vectors import Operator, ProgressCallback
 
@@ -28,11 +29,11 @@ class Bounds:
     def half_width(self) -> float:
         return (self.upper - self.lower) / 2
 
-    def to_unit(self, values: np.ndarray) -> np.ndarray:
+    def to_unit(self, values: Floats) -> Floats:
         """Maps the interval to [-1, 1]: t = (x - center) / half_width."""
         return (values - self.center) / self.half_width
 
-    def from_unit(self, values: np.ndarray) -> np.ndarray:
+    def from_unit(self, values: Floats) -> Floats:
         """Maps [-1, 1] to the interval: x = half_width * t + center."""
         return self.half_width * values + self.center
 

@@ -4,6 +4,8 @@ import numpy as np
 from scipy.special import fdtrc, gammaln
 
 from hessketch.errors import InputError
+from hessketch.linalg.arrays import Floats
+from hessketch.linalg.vectors import require_share
 
 # A boundary needs so many gaps below it, from which the bulk's law is estimated.
 _LEAST_GAPS = 8
@@ -17,7 +19,7 @@ _LARGEST_SHAPE = 4.0
 _SMALLEST_GAP = 1e-6
 
 
-def count_outliers(eigenvalues: np.ndarray, significance: float = 0.01) -> int:
+def count_outliers(eigenvalues: Floats, significance: float = 0.01) -> int:
     """How many of the largest eigenvalues stand apart from the bulk: a test of gaps between logarithms.
 
     Give the leading positive eigenvalues only, several times the number expected to stand apart, so that most are
@@ -50,8 +52,7 @@ def count_outliers(eigenvalues: np.ndarray, significance: float = 0.01) -> int:
     values = np.asarray(eigenvalues, dtype=float)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise InputError("eigenvalues must be a vector of finite numbers; drop NaN and infinity first")
-    if not 0 < significance < 1:
-        raise InputError(f"significance is {significance!r}; allowed: numbers between 0 and 1 (0.01 is usual)")
+    require_share(0.01, significance=significance)
     logarithms = np.log(np.sort(values[values > 0])[::-1])
     gaps = -np.diff(logarithms)
     boundaries = min(len(logarithms) // 2, len(gaps) - _LEAST_GAPS)
@@ -68,7 +69,7 @@ def count_outliers(eigenvalues: np.ndarray, significance: float = 0.01) -> int:
     return count
 
 
-def _p_value(gaps: np.ndarray, r: int) -> float:
+def _p_value(gaps: Floats, r: int) -> float:
     """Probability of a gap number r (from 1) as large as this one, were it to continue the gaps below it."""
     below = gaps[r:]
     m = len(below)
@@ -85,11 +86,12 @@ def _p_value(gaps: np.ndarray, r: int) -> float:
     return float(fdtrc(2 * shape, 2 * shape * m, gaps[r - 1] / mean[possible]).max())
 
 
-def _gamma_shape(spread: np.ndarray, m: int) -> np.ndarray:
+def _gamma_shape(spread: Floats, m: int) -> Floats:
     """Shape of m Gamma variables from ln(mean) - mean(ln): Thom's closed form for the likelihood's maximum.
 
     Corrected for its bias by (m - 3) / m, less one standard error, about sqrt(2 / m) of itself, and held in bounds.
     """
     s = np.maximum(spread, 1e-9)
-    shape = (3 - s + np.sqrt((s - 3) ** 2 + 24 * s)) / (12 * s)
-    return np.clip(shape * (m - 3) / m * (1 - np.sqrt(2 / m)), 1, _LARGEST_SHAPE)
+    shape: Floats = (3 - s + np.sqrt((s - 3) ** 2 + 24 * s)) / (12 * s)
+    corrected: Floats = shape * (m - 3) / m * (1 - np.sqrt(2 / m))
+    return np.clip(corrected, 1, _LARGEST_SHAPE)

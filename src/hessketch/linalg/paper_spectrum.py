@@ -30,7 +30,7 @@ class PaperSettings:
     kpm_moments: int = 0  # 0: no KPM
     reorthogonalize: bool = False  # SLOWLANCZOS instead of FASTLANCZOS for the densities
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises InputError for a count out of range."""
         require_sound_counts(self, lanczos_steps=2, deflation_rank=0, kpm_moments=0)
 

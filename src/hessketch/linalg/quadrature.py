@@ -13,7 +13,8 @@ import torch
 from scipy.special import ndtr
 
 from hessketch.errors import InputError
-from hessketch.linalg.density import Density, average_curves
+from hessketch.linalg.arrays import Floats
+from hessketch.linalg.density import KERNEL_REACH, Density, average_curves
 from hessketch.linalg.lanczos import Ritz, ritz, slow_lanczos
 from hessketch.linalg.normalization import Bounds
 from hessketch.linalg.sums import Sum
@@ -26,8 +27,6 @@ _OVERHEAD = 0.01
 _GRID = 10_000
 # A Ritz value so small, relative to the largest, is a node at zero.
 _AT_ZERO = 1e-10
-# Grid beyond the outermost Ritz values, in standard deviations of the kernel, whose mass beyond is below 1e-9.
-_KERNEL_REACH = 6.2
 
 
 def stochastic_lanczos_quadrature(
@@ -74,7 +73,7 @@ def absolute_sum(measures: Sequence[Ritz], dimension: int) -> Sum:
     return Sum(float(dimension * samples.mean()), float(dimension * error))
 
 
-def lower_absolute_sum(measures: Sequence[Ritz], dimension: int, known: Sequence[float] = ()) -> float:
+def lower_absolute_sum(measures: Sequence[Ritz], dimension: int, known: Sequence[float] | Floats = ()) -> float:
     """As `absolute_sum`, from Gauss-Radau rules with a node at zero: for each start vector a bound from below.
 
     `measures` are those of v^T |A| v for random v in the space of all eigenvalues but the `known` ones, which are added
@@ -152,12 +151,12 @@ def kernel_density(measures: Sequence[Ritz], points: int) -> Density:
     require_at_least(2, points=points)
     sigma = kernel_deviation(measures)
     lower, upper = min(m.values[0] for m in measures), max(m.values[-1] for m in measures)
-    bounds = Bounds(float(lower - _KERNEL_REACH * sigma), float(upper + _KERNEL_REACH * sigma))
+    bounds = Bounds(float(lower - KERNEL_REACH * sigma), float(upper + KERNEL_REACH * sigma))
     unit = sigma / bounds.half_width
     return average_curves([_cell_means(measure, bounds, points, unit) for measure in measures], bounds, unit)
 
 
-def _cell_means(measure: Ritz, bounds: Bounds, points: int, sigma: float) -> np.ndarray:
+def _cell_means(measure: Ritz, bounds: Bounds, points: int, sigma: float) -> Floats:
     """Mean densities over the cells around `points` even points of [-1, 1]."""
     width = 2 / (points - 1)
     edges = -1 + width * (np.arange(points + 1) - 0.5)

@@ -45,29 +45,31 @@ def row_factor(chunks: Iterable[Tensor], dtype: torch.dtype) -> Tensor:
     and the Gram matrix in float64 keeps that, in half the time (65 ms against 118 ms for 8,192 rows of 400 columns).
     """
     if dtype == torch.float64:
-        factor = None
-        for chunk in chunks:
-            stacked = chunk.double() if factor is None else torch.cat([factor, chunk.double()])
-            factor = torch.linalg.qr(stacked, mode="r").R
+        rows = (chunk.double() for chunk in chunks)
+        factor: Tensor = torch.linalg.qr(next(rows), mode="r").R
+        for chunk in rows:
+            factor = torch.linalg.qr(torch.cat([factor, chunk]), mode="r").R
         return factor
     values, vectors = torch.linalg.eigh(_gram(chunks))
-    return values.clamp(min=0).sqrt()[:, None] * vectors.T
+    root: Tensor = values.clamp(min=0).sqrt()[:, None] * vectors.T
+    return root
 
 
 def _gram(chunks: Iterable[Tensor]) -> Tensor:
     """W^T W (m, m) float64 from row chunks; on a CPU one triangle alone is multiplied out, in half the time."""
-    gram = None
-    for chunk in chunks:
-        wide = chunk.double()
-        if wide.device.type != "cpu":
-            gram = wide.T @ wide if gram is None else gram.addmm_(wide.T, wide)
-            continue
-        if gram is None:
-            gram = np.zeros((wide.shape[1],) * 2, order="F")
-        gram = dsyrk(1.0, wide.numpy(), trans=1, beta=1.0, c=gram, overwrite_c=True)
-    if isinstance(gram, np.ndarray):
-        gram = torch.from_numpy(np.triu(gram) + np.triu(gram, 1).T)
-    return gram
+    rows = (chunk.double() for chunk in chunks)
+    first = next(rows)
+    if first.device.type != "cpu":
+        gram = first.T @ first
+        del first  # as large as the next
+        for chunk in rows:
+            gram.addmm_(chunk.T, chunk)
+        return gram
+    triangle = dsyrk(1.0, first.numpy(), trans=1)
+    del first
+    for chunk in rows:
+        triangle = dsyrk(1.0, chunk.numpy(), trans=1, beta=1.0, c=triangle, overwrite_c=True)
+    return torch.from_numpy(np.triu(triangle) + np.triu(triangle, 1).T)
 
 
 def nystrom(core: Tensor, factor: Tensor, inner: Tensor | None, pairs: int, dtype: torch.dtype) -> Recovered:
@@ -111,7 +113,8 @@ def _whitening(inner: Tensor) -> Tensor:
     lengths = inner.diagonal().clamp(min=torch.finfo(inner.dtype).tiny).rsqrt()
     values, vectors = torch.linalg.eigh(lengths[:, None] * inner * lengths)
     good = values > _DEPENDENT * values[-1]
-    return lengths[:, None] * (vectors[:, good] / values[good].sqrt())
+    whitened: Tensor = lengths[:, None] * (vectors[:, good] / values[good].sqrt())
+    return whitened
 
 
 def _held_out_share(core: Tensor, factor: Tensor, pairs: int) -> float:
@@ -131,7 +134,7 @@ def _held_out_share(core: Tensor, factor: Tensor, pairs: int) -> float:
         kept = max(1, min(round(share * (m - held)), int((values != 0).sum())))
         guess = vectors[:, :kept] @ (projected[:kept] / values[:kept, None])
         errors[share] = float((factor[:, b] - factor[:, a] @ guess).square().sum())
-    return min(errors, key=errors.get)
+    return min(errors, key=lambda share: errors[share])
 
 
 def two_sided(left: Tensor, right: Tensor, inner: Tensor, factor: Tensor, pairs: int, dtype: torch.dtype) -> Recovered:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from hessketch.errors import InputError
-from hessketch.linalg.measurement_store import MeasurementStore
+from hessketch.linalg.measurement_store import LimitedPlace
 from hessketch.linalg.memory import free_memory
 from hessketch.linalg.sketch_settings import SketchSettings
 from hessketch.linalg.sketch_sizes import default_pairs
@@ -46,7 +46,7 @@ class Budget:
     store: int | None  # None without one
 
     @classmethod
-    def of(cls, device: torch.device, memory: int | None, store: MeasurementStore | None) -> "Budget":
+    def of(cls, device: torch.device, memory: int | None, store: LimitedPlace | None) -> "Budget":
         """`memory` on the operator's device (None: half of what is free), and half of what is free on the host."""
 
         def half(place: torch.device) -> int:
@@ -81,8 +81,8 @@ def places(room: Room, budget: Budget) -> Places | None:
 
     Columns go into the store if there is one, so that they outlive a kill.
     """
-    allowed = {"device": budget.device, "host": budget.host, "store": budget.store}
-    allowed = {place: size for place, size in allowed.items() if size is not None}
+    budgets = {"device": budget.device, "host": budget.host, "store": budget.store}
+    allowed = {place: size for place, size in budgets.items() if size is not None}
     for columns in allowed if budget.store is None else ("store",):
         for vectors in allowed:
             used = dict.fromkeys(allowed, 0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from hessketch.linalg.measurement_store import StoredMatrix
 from hessketch.linalg.measurements import Measurements
 from hessketch.linalg.sketch_recovery import Recovered, row_factor
-from hessketch.linalg.vectors import Operator
+from hessketch.linalg.vectors import Operator, summed
 
 # Columns that an adjoint is applied to at a time.
 COLUMNS_TOGETHER = 16
@@ -65,13 +65,13 @@ def new_directions(
             left, x = chunk[:count], chunk[count:]
             yield (left if inside is None else left.addmm_(inside.T.to(left), x, alpha=-1)), x
 
-    inside = None
+    inside: Tensor | None = None
     for _ in range(2 if known else 0):  # twice, as what is left may be as small as the rounding of what was taken
-        more = sum((x @ left.T).double() for left, x in outside())
+        more = summed((x @ left.T).double() for left, x in outside())
         inside = more if inside is None else inside + more
     factor = row_factor((left.T for left, _ in outside()), operator.dtype)
     values, right = torch.linalg.svd(factor)[1:]
-    norm = max(float(values[0]), float(torch.linalg.matrix_norm(inside, 2)) if known else 0.0)
+    norm = max(float(values[0]), 0.0 if inside is None else float(torch.linalg.matrix_norm(inside, 2)))
     kept = min(most, int((values > 4 * math.sqrt(count) * torch.finfo(operator.dtype).eps * norm).sum()))
     if kept == 0:
         return None
@@ -96,7 +96,8 @@ def small_matrices(
     if not directions:
         return core, triangle(products, operator), None
     rows = chunk_rows(count + sum(matrix.shape[1] for matrix in directions))
-    below, square = [], []
+    below: list[Tensor] = []
+    square: list[Tensor] = []
 
     def chunks() -> Iterator[Tensor]:
         for w, x in zip(_chunks(products, device, rows), _chunks(directions, device, rows), strict=True):
@@ -137,7 +138,7 @@ def combinations(
 
 def _orthonormalise(vectors: StoredMatrix, device: torch.device, rows: int) -> None:
     """Makes nearly orthonormal columns (p, k) orthonormal in place, moved as little as possible (Loewdin)."""
-    gram = sum(chunk @ chunk.T for chunk in (part.double() for part in _chunks([vectors], device, rows)))
+    gram = summed(chunk @ chunk.T for chunk in (part.double() for part in _chunks([vectors], device, rows)))
     values, basis = torch.linalg.eigh(gram)
     root = (basis / values.sqrt()) @ basis.T
     for number, chunk in enumerate(_chunks([vectors], device, rows)):

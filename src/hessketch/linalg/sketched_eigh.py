@@ -34,14 +34,15 @@ than one pass of `fast` at m/2 pairs.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hessketch.errors import InputError, NotFiniteError
 from hessketch.linalg.a_posteriori import ErrorEstimate, error_estimate, joined
-from hessketch.linalg.measurement_store import MeasurementStore, MemoryStore, StoredMatrix
+from hessketch.linalg.arrays import Floats
+from hessketch.linalg.measurement_store import MatrixStore, MeasurementStore, MemoryStore, StoredMatrix
 from hessketch.linalg.measurements import Measurements, measurements
 from hessketch.linalg.sketch_recovery import Recovered, nystrom, two_sided
 from hessketch.linalg.sketch_room import Budget, Room, fitting, require_places, require_possible, room_needed
@@ -67,7 +68,7 @@ __all__ = [
 class SketchedEigenpairs:
     """Eigenpairs of an approximation of the operator."""
 
-    values: np.ndarray  # (k,) float64, by descending magnitude, signed
+    values: Floats  # (k,) float64, by descending magnitude, signed
     vectors: Tensor  # (p, k) orthonormal columns in the operator's dtype, on its device; for want of room on the host,
     # or mapped from the store's file
     products: int  # with all vectors, the probes included
@@ -98,7 +99,8 @@ def sketched_eigh(
     require_possible(p, settings)
     device = torch.device(operator.device)
     found = require_places(p, settings, operator.dtype, Budget.of(device, memory, store))
-    stores = {"device": MemoryStore(device), "host": MemoryStore("cpu"), "store": store}
+    stores: dict[str, MatrixStore] = {"device": MemoryStore(device), "host": MemoryStore("cpu")}
+    stores |= {} if store is None else {"store": store}
     run = _Run(operator, settings, seed, stores[found.columns], progress or no_progress)
     products, columns, recovered = (_paper if settings.method == "paper" else _fast)(run)
     probed = run.probe_products()
@@ -117,7 +119,7 @@ class _Run:
         operator: Operator,
         settings: SketchSettings,
         seed: int,
-        store: MeasurementStore,
+        store: MatrixStore,
         progress: ProgressCallback,
     ):
         self.operator, self.settings, self.seed, self.store, self.progress = operator, settings, seed, store, progress
@@ -128,7 +130,7 @@ class _Run:
         o = self.operator
         return measurements(self.settings.kind, o.shape[0], count, seed, dtype=o.dtype, device=o.device)
 
-    def matrix(self, name: str, columns: int, store: MeasurementStore | None = None) -> StoredMatrix:
+    def matrix(self, name: str, columns: int, store: MatrixStore | None = None) -> StoredMatrix:
         identity = f"{asdict(self.settings)} seed {self.seed}"
         return (store or self.store).matrix(name, self.operator.shape[0], columns, self.operator.dtype, identity)
 
@@ -157,7 +159,7 @@ class _Run:
         count = self.settings.probes
         return self.products("probes", count, self._probes) if count else None
 
-    def errors(self, products: StoredMatrix, values: np.ndarray, vectors: Tensor) -> ErrorEstimate:
+    def errors(self, products: StoredMatrix, values: Floats, vectors: Tensor) -> ErrorEstimate:
         parts, block = [], self.settings.block
         for first in range(0, self.settings.probes, block):
             last = min(first + block, self.settings.probes)
@@ -168,12 +170,10 @@ class _Run:
 def _fast(run: _Run) -> tuple[int, list[StoredMatrix], Recovered]:
     sizes = run.settings.pass_sizes()
     omega = run.map(sizes[0], "right")
-    products, directions = [run.products("products1", sizes[0], omega.columns)], []
+    products, directions = [run.products("products1", sizes[0], omega.columns)], list[StoredMatrix]()
     for number, size in enumerate(sizes[1:], start=2):
-        made = new_directions(
-            products[-1], directions, size, run.operator,
-            lambda columns, number=number: run.matrix(f"directions{number}", columns),
-        )  # fmt: skip
+        make = partial(run.matrix, f"directions{number}")
+        made = new_directions(products[-1], directions, size, run.operator, make)
         if made is None:
             break
         directions.append(made)

@@ -66,4 +66,5 @@ def _orthonormal(basis: Tensor, which: str) -> Tensor:
             f"the {which} basis is not orthonormal: |U^T U - I| is {found:.1e} (allowed: {allowed:.1e}); take the Q of "
             "torch.linalg.qr"
         )
-    return torch.linalg.qr(columns).Q  # its leading columns span what those of the basis span
+    q: Tensor = torch.linalg.qr(columns).Q  # its leading columns span what those of the basis span
+    return q

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.lanczos import Ritz
 
 
@@ -31,9 +32,7 @@ class SpectralSums:
     absolute: Sum  # sum of magnitudes: Lanczos resolves it to its own steps near zero, where |x| has its corner
 
 
-def spectral_sum(
-    function: Callable[[np.ndarray], np.ndarray], measures: Sequence[Ritz], dimension: int, known: np.ndarray
-) -> Sum:
+def spectral_sum(function: Callable[[Floats], Floats], measures: Sequence[Ritz], dimension: int, known: Floats) -> Sum:
     """Sum of a function over `known` eigenvalues (k,) and the d = dimension - k others.
 
     `measures` are spectral measures (weights of sum 1) of independent random unit vectors in the space of the others.
@@ -44,12 +43,12 @@ def spectral_sum(
         return Sum(exact, 0.0)
     first = np.mean([m.weights @ function(m.values) for m in measures])
     second = np.mean([m.weights @ function(m.values) ** 2 for m in measures])
-    variance = 2 / (rest + 2) * max(second - first**2, 0.0) / len(measures)
+    variance = 2 / (rest + 2) * max(float(second - first**2), 0.0) / len(measures)
     return Sum(exact + rest * float(first), rest * float(np.sqrt(variance)))
 
 
 def spectral_sums(
-    measures: Sequence[Ritz], dimension: int, known: Sequence[float] = (), exact: bool = False
+    measures: Sequence[Ritz], dimension: int, known: Sequence[float] | Floats = (), exact: bool = False
 ) -> SpectralSums:
     """Trace, squared Frobenius norm and sum of |eigenvalues|; `exact` when the measures hold every eigenvalue alike."""
     sums = [spectral_sum(f, measures, dimension, np.asarray(known, float)) for f in (np.array, np.square, np.abs)]

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from hessketch.errors import InputError
+from hessketch.linalg.arrays import Floats
 
 # Nearer to zero than so many broadenings, the density is the kernel of the spike at zero.
 _BROADENINGS_FROM_ZERO = 6
@@ -47,12 +48,12 @@ class MarchenkoPastur:
 class _Range:
     lower: float
     upper: float
-    x: np.ndarray  # log-spaced |lambda|
-    log_density: np.ndarray
+    x: Floats  # log-spaced |lambda|
+    log_density: Floats
     reason: str
 
 
-def _one_side(eigenvalues: np.ndarray, density: np.ndarray, sign: int) -> tuple[np.ndarray, np.ndarray]:
+def _one_side(eigenvalues: Floats, density: Floats, sign: int) -> tuple[Floats, Floats]:
     """|lambda| ascending and the density there, strictly on one side of zero."""
     if sign not in (1, -1):
         raise InputError(f"sign is {sign!r}; allowed: 1 for positive eigenvalues, -1 for negative ones")
@@ -65,7 +66,7 @@ def _one_side(eigenvalues: np.ndarray, density: np.ndarray, sign: int) -> tuple[
     return x[x > 0], phi[x > 0]
 
 
-def _fit_range(eigenvalues, density, broadening: float, dimension: int, sign: int) -> _Range:
+def _fit_range(eigenvalues: Floats, density: Floats, broadening: float, dimension: int, sign: int) -> _Range:
     """The stated rule of `fit_power_law`, and the density resampled in it."""
     x, phi = _one_side(eigenvalues, density, sign)
     lower = _BROADENINGS_FROM_ZERO * float(broadening)
@@ -93,14 +94,12 @@ def _nothing(lower: float, upper: float, reason: str) -> _Range:
     return _Range(lower, upper, np.empty(0), np.empty(0), reason)
 
 
-def _r_squared(observed: np.ndarray, fitted: np.ndarray) -> float:
+def _r_squared(observed: Floats, fitted: Floats) -> float:
     spread = ((observed - observed.mean()) ** 2).sum()
     return float(1 - ((observed - fitted) ** 2).sum() / spread) if spread > 0 else float("nan")
 
 
-def fit_power_law(
-    eigenvalues: np.ndarray, density: np.ndarray, broadening: float, dimension: int, sign: int
-) -> PowerLaw:
+def fit_power_law(eigenvalues: Floats, density: Floats, broadening: float, dimension: int, sign: int) -> PowerLaw:
     """Least squares of log phi on log |lambda| on one side of zero (Papyan 2018, Figure 4(d)).
 
     `eigenvalues` (K,) ascending and `density` (K,) are a density that integrates to 1, `broadening` its kernel's
@@ -128,14 +127,15 @@ def fit_power_law(
     return PowerLaw(float(np.exp(intercept)), float(-slope), r_squared, found.lower, found.upper, len(found.x), "")
 
 
-def _log_marchenko_pastur(x: np.ndarray, a: float, b: float) -> np.ndarray:
+def _log_marchenko_pastur(x: Floats, a: float, b: float) -> Floats:
     """Log density of the law with edges a < b and mass 1."""
     s = ((np.sqrt(b) - np.sqrt(a)) / 2) ** 2
-    return (np.log(b - x) + np.log(x - a)) / 2 - np.log(2 * np.pi * s * x)
+    logarithm: Floats = (np.log(b - x) + np.log(x - a)) / 2 - np.log(2 * np.pi * s * x)
+    return logarithm
 
 
 def fit_marchenko_pastur(
-    eigenvalues: np.ndarray, density: np.ndarray, broadening: float, dimension: int, sign: int
+    eigenvalues: Floats, density: Floats, broadening: float, dimension: int, sign: int
 ) -> MarchenkoPastur:
     """The Marchenko-Pastur law with free mass and edges on the range and points of `fit_power_law`.
 
@@ -150,13 +150,14 @@ def fit_marchenko_pastur(
         return MarchenkoPastur(nan, nan, nan, nan, found.lower, found.upper, 0, found.reason)
     low, high = found.x[0], found.x[-1]
 
-    def edges(position: np.ndarray) -> tuple[float, float]:
+    def edges(position: Floats) -> tuple[float, float]:
         """a as a share of the range's start; b by the logarithm of its relative distance from the range's end."""
         return low * position[0], high * (1 + np.exp(position[1]))
 
-    def misfit(position: np.ndarray) -> np.ndarray:
+    def misfit(position: Floats) -> Floats:
         difference = found.log_density - _log_marchenko_pastur(found.x, *edges(position))
-        return difference - difference.mean()
+        centred: Floats = difference - difference.mean()
+        return centred
 
     limits = ([0.0, -12.0], [1 - 1e-6, 12.0])
     starts = [(share, distance) for share in (0.01, 0.5, 0.99) for distance in (-4.0, 0.0, 4.0)]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hessketch.errors import NotFiniteError
+from hessketch.linalg.arrays import Floats
 from hessketch.linalg.vectors import (
     Operator,
     ProgressCallback,
@@ -15,6 +16,7 @@ from hessketch.linalg.vectors import (
     no_progress,
     random_vectors,
     require_at_least,
+    summed,
 )
 
 _CHUNK = 2**20  # entries of a block turned into float64 at a time
@@ -63,7 +65,7 @@ def rademacher_vector(operator: Operator, generator: torch.Generator) -> Tensor:
     return torch.ones_like(gaussian).copysign_(gaussian)
 
 
-def mean_estimate(samples: np.ndarray, products: int) -> Estimate:
+def mean_estimate(samples: Floats, products: int) -> Estimate:
     """Mean of samples (n,), n >= 2, and its standard error, the samples' deviation (n - 1 below it) over sqrt(n)."""
     return Estimate(float(samples.mean()), float(samples.std(ddof=1) / np.sqrt(len(samples))), products)
 
@@ -182,9 +184,7 @@ def xtrace(
     return mean_estimate(samples, 2 * k)
 
 
-def _leave_one_out(
-    r: np.ndarray, h: np.ndarray, w: np.ndarray, forms: np.ndarray, squares: np.ndarray, p: int
-) -> np.ndarray:
+def _leave_one_out(r: Floats, h: Floats, w: Floats, forms: Floats, squares: Floats, p: int) -> Floats:
     """XTrace's k estimates from A W = Q R (r), h = Q^T A Q, w = Q^T W, w_i^T A w_i (forms) and ||w_i||^2 (squares).
 
     With s_i the unit vector orthogonal to all columns of R but the i-th, Q_i = Q (I - s_i s_i^T) in projection, and
@@ -194,10 +194,11 @@ def _leave_one_out(
     x = w - s * (s * w).sum(axis=0)
     within = np.trace(h) - (s * (h @ s)).sum(axis=0)
     rest = forms - 2 * (x * r).sum(axis=0) + (x * (h @ x)).sum(axis=0)
-    return within + (p - r.shape[1] + 1) * rest / (squares - (x**2).sum(axis=0))
+    estimates: Floats = within + (p - r.shape[1] + 1) * rest / (squares - (x**2).sum(axis=0))
+    return estimates
 
 
-def _orthogonal_to_the_others(r: np.ndarray) -> np.ndarray:
+def _orthogonal_to_the_others(r: Floats) -> Floats:
     """Unit columns s_i (k, k), s_i orthogonal to all columns of a square r but the i-th: r^-T, normalised.
 
     Singular values below one rounding of the largest are raised to it. A singular r (the operator has a rank below
@@ -206,7 +207,8 @@ def _orthogonal_to_the_others(r: np.ndarray) -> np.ndarray:
     u, sigma, vt = np.linalg.svd(r)
     relative = sigma / sigma[0] if sigma[0] > 0 else np.ones_like(sigma)
     s = u @ (vt / np.maximum(relative, np.finfo(np.float64).eps)[:, None])
-    return s / np.linalg.norm(s, axis=0)
+    units: Floats = s / np.linalg.norm(s, axis=0)
+    return units
 
 
 def _exact_trace(a: ReportedProducts) -> Estimate:
@@ -237,9 +239,9 @@ def _form(a: ReportedProducts, z: Tensor) -> Tensor:
 def _coefficients(q: Tensor, v: Tensor) -> Tensor:
     """Q^T v (k,) for a block (p, k), accumulated in float64."""
     rows = max(1, _CHUNK // q.shape[1])
-    return sum(a.double().T @ b.double() for a, b in zip(q.split(rows), v.split(rows), strict=True))
+    return summed(a.double().T @ b.double() for a, b in zip(q.split(rows), v.split(rows), strict=True))
 
 
-def _numbers(scalars: list[Tensor]) -> np.ndarray:
+def _numbers(scalars: list[Tensor]) -> Floats:
     """The 0-dimensional tensors as one array (n,), fetched from the device at once."""
     return torch.stack(scalars).cpu().numpy()

@@ -1,6 +1,7 @@
 """What the matrix-free algorithms share: the operator they need, start vectors, float64 inner products."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Protocol
 
 import torch
@@ -14,8 +15,8 @@ ProgressCallback = Callable[[int, int], None]
 _CHUNK = 2**20
 
 
-class Operator(Protocol):
-    """A symmetric (p, p) map known by its products; a square tensor is one."""
+class Sized(Protocol):
+    """What room depends on of an operator (p, p)."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -26,12 +27,16 @@ class Operator(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+
+class Operator(Sized, Protocol):
+    """A symmetric (p, p) map known by its products; a square tensor is one."""
+
     def __matmul__(self, other: Tensor) -> Tensor:
         """The product with a vector (p,) or a block of columns (p, k)."""
         ...
 
 
-def dimension(operator: Operator) -> int:
+def dimension(operator: Sized) -> int:
     """p of a (p, p) operator; raises InputError if it is not square or empty."""
     shape = tuple(operator.shape)
     if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 1:
@@ -46,6 +51,13 @@ def require_at_least(minimum: int, **numbers: int) -> None:
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < minimum:
             raise InputError(f"{name} is {number!r}; allowed: integers from {minimum}")
+
+
+def require_share(usual: float, **numbers: float) -> None:
+    """Raises InputError for the first of the named numbers that is not between 0 and 1, both left out."""
+    for name, number in numbers.items():
+        if not 0 < number < 1:
+            raise InputError(f"{name} is {number!r}; allowed: numbers between 0 and 1 ({usual} is usual)")
 
 
 def no_progress(done: int, total: int) -> None:
@@ -81,6 +93,11 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 def norm(a: Tensor) -> Tensor:
     """Euclidean norm of a vector (p,), accumulated in float64; a 0-dimensional float64 tensor on its device."""
     return dot(a, a).sqrt()
+
+
+def summed(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of one or more tensors of one shape, from the first to the last."""
+    return reduce(torch.add, parts)
 
 
 def column_dots(a: Tensor, b: Tensor) -> Tensor:

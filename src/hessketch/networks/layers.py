@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hessketch.errors import InputError
 
@@ -66,10 +66,11 @@ def initialise(model: nn.Module, generator: torch.Generator, scheme: str = "smal
             continue
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm):
             module.weight.data.fill_(1)
-            if not isinstance(module, nn.GroupNorm):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.reset_running_stats()
-        if getattr(module, "bias", None) is not None:
-            module.bias.data.zero_()
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, Tensor):
+            bias.data.zero_()
 
 
 def _initialise_map(module: nn.Conv2d | nn.Linear, generator: torch.Generator, scheme: str) -> None:

@@ -18,7 +18,7 @@ def vgg11(channels: int, classes: int, width: float = 1.0, norm: str = "batch") 
     layers: list[nn.Module] = []
     incoming = channels
     for stage in _STAGES:
-        if stage == _POOL:
+        if isinstance(stage, str):
             layers.append(nn.MaxPool2d(2))
             continue
         outgoing = scaled(stage, width)

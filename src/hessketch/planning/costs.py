@@ -32,7 +32,7 @@ def computing_jobs(plan: Plan) -> list[Job]:
 
 
 def drawing_jobs(rules: Counter[str], before: Sequence[Job]) -> list[Job]:
-    """Tables, figures and notebooks, of which Snakemake says how many there are; each after all that it may show."""
+    """What is drawn (DRAWN), of which Snakemake says how many there are; each after all that it may show."""
     jobs: list[Job] = []
     for stage, start in DRAWN.items():
         after = names(before) if start == "table" else tuple(job.name for job in jobs if job.start == "table")
@@ -70,18 +70,28 @@ def cost(stage: str, jobs: Sequence[Job], device: Throughput) -> StageCost:
     return StageCost(
         stage,
         len(jobs),
-        *(sum(getattr(work, name) for work in works) for name in ("steps", "products", "gradients", "operations")),
+        steps=sum(work.steps for work in works),
+        products=sum(work.products for work in works),
+        gradients=sum(work.gradients for work in works),
+        operations=sum(work.operations for work in works),
         memory=max((device.idle + work.memory for work in works), default=0.0),
         seconds=sum(seconds),
         longest=max(seconds, default=0.0),
     )
 
 
+def _stage(job: Job) -> str:
+    stage = stage_of(job.rule)
+    if stage is None:
+        raise InputError(f"the plan lists a job of the rule {job.rule}, which has no stage; mend hessketch.planning")
+    return stage
+
+
 def of_stages(jobs: Iterable[Job]) -> dict[str, list[Job]]:
     """Jobs by their stage, in the order of the pipeline."""
     found: dict[str, list[Job]] = {stage: [] for stage in STAGES.values()}
     for job in jobs:
-        found[stage_of(job.rule)].append(job)
+        found[_stage(job)].append(job)
     return {stage: own for stage, own in found.items() if own}
 
 
@@ -128,7 +138,7 @@ def costs_of(config: Mapping[str, Any], rules: Counter[str], device: Throughput,
 
 def require_same_jobs(jobs: Iterable[Job], rules: Counter[str]) -> None:
     """Raises InputError where a stage has other jobs than Snakemake counts: this module does not know a rule then."""
-    planned, there = Counter(stage_of(job.rule) for job in jobs), by_stage(rules)
+    planned, there = Counter(map(_stage, jobs)), by_stage(rules)
     apart = [
         f"{stage}: {planned[stage]}, Snakemake {there[stage]}"
         for stage in planned | there

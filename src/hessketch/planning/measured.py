@@ -30,10 +30,11 @@ class Compared:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One job's benchmark file."""
+    """One job's benchmark file; `seconds` are of CPU time."""
 
     seconds: float
     memory: float  # bytes
+    wall: float  # seconds from its start to its end
 
 
 def read_benchmark(path: Path) -> Benchmark | None:
@@ -47,7 +48,7 @@ def read_benchmark(path: Path) -> Benchmark | None:
         if "NA" in (row["cpu_time"], row["mean_load"], row["max_rss"]):
             return None
         loaded = float(row["s"]) * float(row["mean_load"]) / 100
-        return Benchmark(max(float(row["cpu_time"]), loaded), float(row["max_rss"]) * 2**20)
+        return Benchmark(max(float(row["cpu_time"]), loaded), float(row["max_rss"]) * 2**20, float(row["s"]))
     except (KeyError, IndexError, ValueError, OSError) as error:
         raise InputError(f"{path} is no benchmark file of Snakemake ({error!r})") from None
 

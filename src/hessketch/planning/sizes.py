@@ -44,10 +44,10 @@ class Scale:
     def examples_of(self, dataset: str, per_class: int | str | None, split: str = "train") -> int:
         """Examples of a split: so many of each class, or every one (None or 'all')."""
         described = describe(dataset)
-        if per_class in (None, "all"):
-            found = sum(described.train_per_class if split == "train" else described.test_per_class)
-        else:
+        if isinstance(per_class, int):
             found = per_class * described.classes
+        else:
+            found = sum(described.train_per_class if split == "train" else described.test_per_class)
         return found * self.examples
 
     def trained_on(self, run: Run) -> int:

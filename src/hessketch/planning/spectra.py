@@ -19,6 +19,8 @@ from hessketch.trajectory_configs import PREDICTOR, predictor_trainers_of
 COMPONENTS = ("hessian", "ggn", "residual")
 FILES_OF_SPECTRUM, FILES_OF_PREDICTOR = 5, 2  # tables
 NOT_DEFLATED = ("residual",)
+# Further operators are taken to cost what these do; one of an extension, what a Hessian does.
+_AS_DEAR = {"second_moment": "ggn", "gradient_covariance": "ggn"}
 # Operations of a pass forwards to each number of a kept gradient, from which on class means keep them.
 LEAST_SHARING = 2.0
 
@@ -30,8 +32,9 @@ def spectrum_jobs(plan: Plan) -> list[Job]:
         network = plan.network(runs[0])
         for split in config["spectrum"]["splits"]:
             n = _averaged(plan, runs[0], config["datasets"][runs[0].dataset], split)
-            work = together(_spectrum(plan, network, n, kind, runs[0], config["spectrum"]) for kind in COMPONENTS)
-            work += evaluated(network, n) + calls("file", FILES_OF_SPECTRUM * len(COMPONENTS))
+            kinds = [*COMPONENTS, *(_AS_DEAR.get(name, "hessian") for name in config["spectrum"]["operators"])]
+            work = together(_spectrum(plan, network, n, kind, runs[0], config["spectrum"]) for kind in kinds)
+            work += evaluated(network, n) + calls("file", FILES_OF_SPECTRUM * len(kinds))
             jobs.append(Job("spectrum", f"spectrum/{cell}/{split}", work, (f"selected/{cell}",)))
     return jobs
 
@@ -49,13 +52,13 @@ def _spectrum(
     method = method or settings["method"]
     rank = describe(run.dataset).classes if settings["deflation_rank"] == "classes" else settings["deflation_rank"]
     rank = 0 if kind in NOT_DEFLATED else rank
-    asked = settings.get("lanczos_steps", LANCZOS_STEPS[method]) if method == settings["method"] else None
+    own = LANCZOS_STEPS[method]
+    asked = settings.get("lanczos_steps", own) if method == settings["method"] else own
     if method == "fast":
-        least = asked or LANCZOS_STEPS["fast"]
         vectors = settings.get("start_vectors", FastSettings.start_vectors)
         most = settings.get("max_steps", FastSettings.max_steps)
-        first = min(converged_steps(rank, least), most, network.parameters)
-        runs = [first, *[min(least, network.parameters)] * (vectors - 1)]
+        first = min(converged_steps(rank, asked), most, network.parameters)
+        runs = [first, *[min(asked, network.parameters)] * (vectors - 1)]
         return together(plan.products(kind, network, n, steps, lanczos=True) for steps in runs)
     names = ("normalization_steps", "start_vectors", "deflation_iterations", "kpm_moments", "reorthogonalize")
     given = {name: settings[name] for name in names if name in settings}
@@ -99,7 +102,7 @@ def predictor_jobs(plan: Plan) -> list[Job]:
     runs = trajectory_runs_of(plan.config)[PREDICTOR]
     for job, of_job in gathered(runs, lambda run: job_of(section, run)).items():
         work = together(_predictors(section, plan.network(run)) * len(section["checkpoint_epochs"]) for run in of_job)
-        after = (trajectory_name(PREDICTOR, job),)
+        after: tuple[str, ...] = (trajectory_name(PREDICTOR, job),)
         jobs.append(Job("predictor_spectra", f"predictor_spectra/{job}", work, after))
     for group, of_group in gathered(federated_runs_of(plan.config), group_of).items():
         if of_group[0].trainer not in predictor_trainers_of(plan.config):

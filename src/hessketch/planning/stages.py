@@ -30,9 +30,10 @@ STAGES = {
     "*_tables": "tables",
     "*_figure": "figures",
     "*_notebook": "notebooks",
+    "report": "reports",
 }
 # Rules whose jobs follow from what a profile's runs can fill, which the rule files alone know.
-DRAWN = {"tables": "table", "figures": "figure", "notebooks": "notebook"}  # stage to kind of start
+DRAWN = {"tables": "table", "figures": "figure", "notebooks": "notebook", "reports": "figure"}  # stage to kind of start
 _ROW = re.compile(r"^(\w+) +([0-9]+)$", re.MULTILINE)
 
 

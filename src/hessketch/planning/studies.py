@@ -126,7 +126,7 @@ def eigenspace_jobs(plan: Plan) -> list[Job]:
         n = plan.scale.examples_of(runs[0].dataset, sizes["hessian_examples_per_class"])
         points = len(own["checkpoint_steps"]) * len(own["splits"])
         work = _eigenspaces(plan, own, network, n) * points + _stability(plan, own, network, n)
-        after = (trajectory_name(EIGENSPACES, job),)
+        after: tuple[str, ...] = (trajectory_name(EIGENSPACES, job),)
         jobs.append(Job("eigenspaces_measures", f"eigenspaces/{job}", work * len(runs), after))
     first = next(iter(section["datasets"].values()))["hessian_examples_per_class"]
     for group, runs in gathered(federated_runs_of(plan.config), group_of).items():

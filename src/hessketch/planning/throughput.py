@@ -143,7 +143,8 @@ def _constant(rows: pandas.DataFrame, kind: str) -> float:
 
 def by_data_sheet(name: str, host: Throughput) -> Throughput:
     """A GPU by its published peaks; what runs on its host takes as long as on one that was measured."""
-    sheet, passes = GPUS[name], {}
+    sheet = GPUS[name]
+    passes: dict[tuple[str, str], np.ndarray] = {}
     for kind, operations in OPERATIONS.items():
         peak, size = (sheet.float64, 8) if kind in _DOUBLE else (sheet.float32, 4)
         bytes_a_second = _EFFICIENCY * sheet.bandwidth

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hessketch.config import runs_of, trajectory_runs_of
 from hessketch.config_runs import job_of
+from hessketch.config_schema import as_mapping
 from hessketch.eigenspace_config import EIGENSPACES, kept_steps, with_dataset
 from hessketch.federation_config import federated_runs_of, group_of
 from hessketch.landscape_configs import BASINS
@@ -13,7 +15,7 @@ from hessketch.planning.jobs import EVALUATION_BATCH, GRADIENT_BYTES, Job, Plan,
 from hessketch.planning.sizes import NetworkSize
 from hessketch.planning.work import Work, dense, passes, side_by_side, together
 from hessketch.runs import Run
-from hessketch.trainers import Trainer
+from hessketch.trainers import FEDERATED, Trainer
 
 # How often a training, a federation and a followed training look at loss and accuracy on their way.
 EVALUATIONS, FEDERATED_EVALUATIONS, FOLLOWED_EVALUATIONS = 20, 20, 50
@@ -81,7 +83,8 @@ def _federated(plan: Plan, federation: Mapping[str, Any], run: Run) -> Work:
     work += evaluated(network, plan.scale.examples_of(run.dataset, None, "test"), looks + 1)
     work += evaluated(network, n, 2 + len(federation["checkpoint_rounds"]))
     # Each client side by side has weights, slopes and an update of its own; each memory of errors stays.
-    memories = participants if trainer.error_feedback and trainer.method == "top_r" else 1
+    own = trainer.method == "top_r" or trainer.method not in FEDERATED
+    memories = participants if trainer.error_feedback and own else 1
     return in_memory(work, network, size * at_once).holding(4 * network.parameters * (3 * at_once + memories))
 
 
@@ -95,10 +98,11 @@ def clients_at_once(federation: Mapping[str, Any], network: NetworkSize, size: f
 
 def _compressed(trainer: Trainer, federation: Mapping[str, Any], network: NetworkSize, participants: int) -> Work:
     """What a method does with updates, as passes over p numbers: a sketch hashes, adds up and looks up each of them in
-    every row, of the mean of all updates; the largest entries are looked for in each client's own."""
+    every row, of the mean of all updates; the largest entries are looked for in each client's own. A registered method
+    is taken to cost as much as these."""
     if trainer.method == "uncompressed":
         return dense("basis", network.parameters, 1)
-    if trainer.method == "top_r":
+    if trainer.method == "top_r" or trainer.method not in FEDERATED:
         return dense("basis", network.parameters, 6, participants)
     rows = federation["fetch_rows"] if trainer.method == "fetch_sgd" else federation["rows"]
     return dense("basis", network.parameters, 10 * rows)
@@ -108,8 +112,8 @@ def trajectory_jobs(plan: Plan) -> list[Job]:
     """One for each job of runs that keep their weights, of every section that has some."""
     jobs = []
     for study, runs in trajectory_runs_of(plan.config).items():
-        section = plan.config.get(study)
-        for job, of_job in gathered(runs, lambda run, section=section: job_of(section, run)).items():
+        section = as_mapping(plan.config.get(study))
+        for job, of_job in gathered(runs, partial(job_of, section)).items():
             work = together(_followed(plan, study, run) for run in of_job)
             jobs.append(Job(f"trajectories_{study}", trajectory_name(study, job), work))
     return jobs
@@ -138,7 +142,7 @@ def _followed(plan: Plan, study: str, run: Run) -> Work:
         steps, kept = section["steps"], len(_kept(study, section))
     later = steps - section["switch_step"] if trainer.later_batch_size else 0
     work = passes("train", network, batch, steps - later)
-    if later:
+    if trainer.later_batch_size and later:
         work += passes("train", network, trainer.later_batch_size, later)
     work += evaluated(network, n + test_examples(plan, study, run), min(steps, FOLLOWED_EVALUATIONS) + kept)
     return in_memory(work, network, batch)

@@ -17,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from hessketch.planning.sizes import FAMILIES, NetworkSize
 
@@ -92,8 +93,14 @@ class Work:
         )
 
     def __mul__(self, times: float) -> "Work":
-        counts = (Counter({key: n * times for key, n in c.items()}) for c in (self.passes, self.dense, self.calls))
-        return Work(*counts, self.steps * times, self.products * times, self.memory)
+        return Work(
+            _times(self.passes, times),
+            _times(self.dense, times),
+            _times(self.calls, times),
+            self.steps * times,
+            self.products * times,
+            self.memory,
+        )
 
     def holding(self, memory: float) -> "Work":
         """The same with so many bytes more in memory all the time."""
@@ -117,6 +124,13 @@ NOTHING = Work()
 def together(works: Iterable[Work]) -> Work:
     """Works one after the other."""
     return sum(works, NOTHING)
+
+
+Counted = TypeVar("Counted")
+
+
+def _times(counts: Counter[Counted], times: float) -> Counter[Counted]:
+    return Counter({key: number * times for key, number in counts.items()})
 
 
 def passes(kind: str, network: NetworkSize, examples: float, times: float = 1, *, batch: float = math.inf) -> Work:

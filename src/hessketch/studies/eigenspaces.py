@@ -38,7 +38,8 @@ _SERIES = tuple(column for column in POINT if column != "time")
 
 def trained_by(frame: pd.DataFrame, federated: bool) -> pd.DataFrame:
     """Rows of the runs by federated trainers, or of those by SGD."""
-    return frame[[Trainer.parse(label).federated == federated for label in frame["trainer"]]]
+    labels = [label for label in frame["trainer"].unique() if Trainer.parse(label).federated == federated]
+    return frame[frame["trainer"].isin(labels)]
 
 
 def of_network(frame: pd.DataFrame, dataset: str, network: str, federated: bool = False) -> pd.DataFrame:

@@ -39,7 +39,7 @@ def outliers(ritz: pd.DataFrame, eigenvalues: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    One row a spectrum: `beyond_residual` and `residual_edge` (hessian and ggn; NaN for the residual or without one);
+    One row a spectrum: `beyond_residual` and `residual_edge` (hessian and ggn; NaN for others or without a residual);
     `outlier_count` and `negative_outlier_count` by gaps, with `examined` and `negative_examined` (values looked at:
     at most half of them can be found to be outliers); `top_eigenvalue` (from deflation where it was done, else the
     largest Ritz value).
@@ -51,7 +51,7 @@ def outliers(ritz: pd.DataFrame, eigenvalues: pd.DataFrame) -> pd.DataFrame:
     for key, group in raw.groupby(_KEYS):
         names = dict(zip(_KEYS, key, strict=True))
         edge = residuals.get(tuple(names[column] for column in _BASE), np.nan)
-        edge = np.nan if names["operator"] == "residual" else float(edge)
+        edge = float(edge) if names["operator"] in ("hessian", "ggn") else np.nan
         values = _converged(group)
         rows.append(
             {
@@ -132,7 +132,7 @@ def components(ritz: pd.DataFrame) -> pd.DataFrame:
     for key, group in ritz.groupby(_BASE):
         parts = dict(iter(group.groupby("operator")))
         energies = {operator: _bulk_energies(part) for operator, part in parts.items()}
-        if len(parts) == 3:
+        if {"hessian", "ggn", "residual"} <= set(parts):
             energies["cross"] = energies["hessian"] - energies["ggn"] - energies["residual"]
         for operator in [name for name in ("hessian", "ggn", "residual", "cross") if name in energies]:
             part = parts["ggn" if operator == "cross" else operator]

@@ -10,9 +10,9 @@ from scipy.stats import linregress
 
 from hessketch.data.catalog import describe, parse_clusters
 from hessketch.errors import InputError
+from hessketch.records import joined
 from hessketch.runs import number_text
 from hessketch.studies.over_parametrized import QUANTITIES
-from hessketch.studies.raw_tables import joined
 from hessketch.studies.sgd_dynamics import rank_correlation
 from hessketch.studies.spectra import select, with_network_labels
 

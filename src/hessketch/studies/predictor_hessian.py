@@ -43,13 +43,13 @@ def joined(paths: Iterable[str | Path], table: str) -> pd.DataFrame:
     Without files, or where all are empty, it is empty and has its columns. Raises InputError, naming the file, for one
     that is missing, damaged, given twice or has another schema.
     """
-    paths = [Path(path) for path in paths]
-    for place, path in enumerate(paths):
-        if path.resolve() in [other.resolve() for other in paths[:place]]:
+    files = [Path(path) for path in paths]
+    for place, path in enumerate(files):
+        if path.resolve() in [other.resolve() for other in files[:place]]:
             raise InputError(f"{path}: given twice as the table {table}; allowed: each file once")
     columns = columns_of(table)
     kinds = {name: kind[0] for name, kind in columns.items() if name not in (*IDENTITY, *TRAINER)}
-    frames = [read_table(path, kinds) for path in paths]
+    frames = [read_table(path, kinds) for path in files]
     # An empty frame has columns without values, whose kinds would spoil the others'.
     full = [frame[list(columns)] for frame in frames if len(frame)]
     if full:

@@ -46,7 +46,7 @@ def _batch_size(record: Mapping[str, Any]) -> int:
 def read_raw(
     paths: Iterable[str | Path], table: str, own: Sequence[str], keys: Sequence[str] = IDENTITY
 ) -> list[pd.DataFrame]:
-    """One raw table of many jobs, for `joined`; `own` are the columns that tell it from the study's others.
+    """One raw table of many jobs, for `records.joined`; `own` are the columns that tell it from the study's others.
 
     `keys` are the columns that each table of the study has: of rows of one run its identity.
 
@@ -66,9 +66,3 @@ def read_raw(
             raise InputError(f"{path}: given twice as the table {table}; allowed: each file once")
         frames[path.resolve()] = frame
     return list(frames.values())
-
-
-def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One table of several with the same columns; those without rows, whose kinds would spoil the others', left out."""
-    frames = list(frames)
-    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)

@@ -10,6 +10,7 @@ import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def record_study(
     for path in found:
         _write_packed(rounded(read_table(path)), output / path.name)
     for path in sorted(tables.glob("*.csv")):
-        write_atomically(output / path.name, lambda place, path=path: shutil.copyfile(path, place))
+        write_atomically(output / path.name, partial(shutil.copyfile, path))
     _write_json({name: shlex.split(words) for name, words in figures.items()}, output / "figures.json")
     _write_json(read_record(config), output / "config.json")
     _write_json(condensed, output / "provenance.json")
@@ -65,7 +66,7 @@ def record_study(
 
 def _write_packed(frame: pd.DataFrame, path: Path) -> None:
     few = [name for name in frame if frame[name].nunique() * _FEW <= len(frame) or frame[name].dtype.kind != "f"]
-    how = {"use_dictionary": few, "use_byte_stream_split": [name for name in frame if name not in few]}
+    how: dict[str, Any] = {"use_dictionary": few, "use_byte_stream_split": [name for name in frame if name not in few]}
     how |= {"compression": "zstd", "compression_level": 19, "write_page_checksum": True}
     write_atomically(path, lambda place: frame.to_parquet(place, index=False, **how))
 

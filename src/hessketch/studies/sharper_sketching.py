@@ -9,9 +9,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from hessketch.errors import InputError
 from hessketch.runs import IDENTITY
-from hessketch.studies.spectra import of_variant, select, variants, with_network_labels
+from hessketch.studies.spectra import of_variant, require_one, select, variants, with_network_labels
 from hessketch.trainers import FEDERATED
 from hessketch.training.selection import select_rate
 
@@ -44,22 +43,15 @@ def of_cell(frame: pd.DataFrame, dataset: str, network: str, variant: str) -> pd
 
 def one_cell(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """The frame itself, if it has rows, all of one cell; else InputError that names `what` is missing or is mixed."""
-    if frame.empty:
-        raise InputError(f"{what}: the table has no rows of it; make them first or choose another figure")
-    for column in CELL:
-        present = frame[column].unique()
-        if len(present) > 1:
-            raise InputError(
-                f"{what}: rows of several values of {column} ({', '.join(map(str, present))}); allowed: one; "
-                "choose a data set, network and variant by of_cell, and a sample size by select"
-            )
+    remedy = "choose a data set, network and variant by of_cell, and a sample size by select"
+    require_one(frame, CELL, what, remedy)
     return frame
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows by cell, then by FEDERATED, without error feedback first, then by reduction."""
-    rank = frame["method"].map({method: i for i, method in enumerate(FEDERATED)})
-    order = [*CELL, "_method", "error_feedback", "reduction"]
+    """Rows by cell, then by FEDERATED, other methods behind, without error feedback first, then by reduction."""
+    rank = frame["method"].map({method: i for i, method in enumerate(FEDERATED)}).fillna(len(FEDERATED))
+    order = [*CELL, "_method", "method", "error_feedback", "reduction"]
     ordered = frame.assign(_method=rank).sort_values(order, na_position="first", kind="stable", ignore_index=True)
     return ordered.drop(columns="_method")
 

@@ -29,6 +29,18 @@ def select(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
     return frame
 
 
+def require_one(frame: pd.DataFrame, columns: Iterable[str], what: str, remedy: str) -> None:
+    """Raises InputError that names `what` where rows are none, or of several values of one of the columns."""
+    if frame.empty:
+        raise InputError(f"{what}: the table has no rows of it; measure them first or choose another figure")
+    for column in columns:
+        present = frame[column].drop_duplicates()
+        if len(present) > 1:
+            raise InputError(
+                f"{what}: rows of several values of {column} ({', '.join(map(str, present))}); allowed: one; {remedy}"
+            )
+
+
 def with_network_labels(frame: pd.DataFrame) -> pd.DataFrame:
     """A copy whose `network` column holds `Run.network_label` (`vgg11-batch-w0.0625`) instead of the registry name.
 

@@ -97,7 +97,7 @@ class CapturedStep(PlainStep):
         if not self.captured:
             return super().__call__(indices)
         chosen, replay = self._recorded[size]
-        if chosen is not None:
+        if chosen is not None and indices is not None:
             chosen.copy_(indices)
         value, hits = replay()
         return value.clone(), hits.clone()

@@ -1,12 +1,14 @@
 """One training from examples to files: weights, history and record."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas
 import torch
+from torch import nn
 
 from hessketch.checkpoints import Architecture, parameter_order, save_model
 from hessketch.curvature.losses import evaluation, loss_function, outputs_of
@@ -56,28 +58,16 @@ def train_run(
     those of its last finite epoch.
     """
     progress = progress or Progress(run.path)
-    watch = Stopwatch()
+    watch, epochs = Stopwatch(), checkpoint_epochs or []
     train_examples, test_examples = train_examples.to(device), test_examples.to(device)
     outputs = outputs_of(run.loss, train_examples.classes)
     architecture = Architecture(run.network, tuple(train_examples.inputs.shape[1:]), outputs, run.width, run.norm)
-    seed = derive_seed(run.seed, run.path, "initialisation")
-    model = network_of(architecture, seed).to(device)
+    model = network_of(architecture, derive_seed(run.seed, run.path, "initialisation")).to(device)
     output.mkdir(parents=True, exist_ok=True)
-
-    # Kept aside until the end: a workflow deletes the declared outputs of a killed job, but not these.
-    kept, resume = output / "partial", output / "resume.safetensors"
-    if not _can_go_on(resume, kept, checkpoint_epochs or []):
+    checkpoints, resume = _Checkpoints(run, model, architecture, output, epochs), output / "resume.safetensors"
+    if not checkpoints.can_go_on(resume):
         resume.unlink(missing_ok=True)
-
-    def save(path: Path, epoch: int) -> None:
-        save_model(model, architecture, path, run=run.path, epoch=epoch)
-
-    def checkpoint(epoch: int, _: torch.nn.Module) -> None:
-        if epoch == 1:
-            shutil.rmtree(kept, ignore_errors=True)
-        if epoch in (checkpoint_epochs or []):
-            save(kept / f"epoch{epoch}.safetensors", epoch)
-
+    identity = {"run": run.path, "parameters": parameter_order(model), "kept": sorted(epochs), "code": code_digest()}
     result = train(
         model,
         run.loss,
@@ -85,49 +75,73 @@ def train_run(
         test_examples,
         settings,
         derive_seed(run.seed, run.path, "batch order"),
-        identity={
-            "run": run.path,
-            "parameters": parameter_order(model),
-            "kept": sorted(checkpoint_epochs or []),
-            "code": code_digest(),
-        },
+        identity=identity,
         resume_file=resume,
         save_every_seconds=save_every_seconds,
-        checkpoint=checkpoint,
+        checkpoint=checkpoints.keep,
         progress=progress.stage("epoch"),
     )
-    for epoch in checkpoint_epochs or []:
-        _publish(kept / f"epoch{epoch}.safetensors", output, result, save)
+    checkpoints.publish(result)
     record = _record(run, settings, model, result, train_examples, test_examples, device, watch)
     save_model(model, architecture, output / "model.safetensors", run=run.path, status=result.status)
     _write_history(result.history, output / "history.parquet")
     write_record(record, output / "record.json")
     resume.unlink(missing_ok=True)
-    shutil.rmtree(kept, ignore_errors=True)
-    progress.say(
-        f"{result.status}{' at ' + result.diverged_at if result.diverged_at else ''}: "
-        f"train accuracy {record['train_accuracy']:.4f}, test accuracy {record['test_accuracy']:.4f}"
-    )
+    checkpoints.forget()
+    progress.say(_summary(record))
     return record
 
 
-def _can_go_on(resume: Path, kept: Path, epochs: list[int]) -> bool:
-    """Whether a saved state can be read, and all weights that a training which goes on from it would not keep again."""
-    if not is_intact(resume):
-        return False
-    done = len(read_metadata(resume).get("history", []))
-    return all(is_intact(kept / f"epoch{epoch}.safetensors") for epoch in epochs if epoch <= done)
+def _summary(record: dict[str, Any]) -> str:
+    where = f" at {record['diverged_at']}" if record["diverged_at"] else ""
+    accuracies = f"train accuracy {record['train_accuracy']:.4f}, test accuracy {record['test_accuracy']:.4f}"
+    return f"{record['status']}{where}: {accuracies}"
 
 
-def _publish(kept: Path, output: Path, result: TrainingResult, save: Callable[[Path, int], None]) -> None:
-    """Puts one epoch's checkpoint in its place; of a run that diverged before it, the last finite weights."""
-    if kept.exists():
-        put_in_place(kept, output / kept.name)
-    elif result.status == "diverged":
-        save(output / kept.name, len(result.history))
-    else:
-        (output / "resume.safetensors").unlink(missing_ok=True)
-        raise InputError(f"{kept}: gone since the training was interrupted; run the same command again: it starts anew")
+class _Checkpoints:
+    """Weights after some epochs, kept aside until the end: a workflow deletes a killed job's outputs, but not these."""
+
+    def __init__(self, run: Run, model: nn.Module, architecture: Architecture, output: Path, epochs: Sequence[int]):
+        self._run, self._model, self._architecture = run, model, architecture
+        self._output, self._folder, self._epochs = output, output / "partial", epochs
+
+    def _file(self, epoch: int) -> Path:
+        return self._folder / f"epoch{epoch}.safetensors"
+
+    def _save(self, path: Path, epoch: int) -> None:
+        save_model(self._model, self._architecture, path, run=self._run.path, epoch=epoch)
+
+    def can_go_on(self, resume: Path) -> bool:
+        """Whether a saved state can be read, and all weights that a training going on from it would not keep again."""
+        if not is_intact(resume):
+            return False
+        done = len(read_metadata(resume).get("history", []))
+        return all(is_intact(self._file(epoch)) for epoch in self._epochs if epoch <= done)
+
+    def keep(self, epoch: int, _: nn.Module) -> None:
+        """Of the model after an epoch, if it is one of them."""
+        if epoch == 1:
+            self.forget()
+        if epoch in self._epochs:
+            self._save(self._file(epoch), epoch)
+
+    def publish(self, result: TrainingResult) -> None:
+        """Puts each in its place; of a run that diverged before its epoch, the last finite weights."""
+        for epoch in self._epochs:
+            kept = self._file(epoch)
+            if kept.exists():
+                put_in_place(kept, self._output / kept.name)
+            elif result.status == "diverged":
+                self._save(self._output / kept.name, len(result.history))
+            else:
+                (self._output / "resume.safetensors").unlink(missing_ok=True)
+                raise InputError(
+                    f"{kept}: gone since the training was interrupted; run the same command again: it starts anew"
+                )
+
+    def forget(self) -> None:
+        """Deletes what is kept aside."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _record(run, settings, model, result: TrainingResult, train_examples, test_examples, device, watch) -> dict:

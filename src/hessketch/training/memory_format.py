@@ -44,8 +44,8 @@ def laid_out(model: nn.Module, precision: str = "float32") -> Iterator[str]:
     if not channels_last_pays(model, precision):
         yield "contiguous"
         return
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves out this overload
     try:
         yield "channels_last"
     finally:
-        model.to(memory_format=torch.contiguous_format)
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

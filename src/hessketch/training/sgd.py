@@ -17,7 +17,7 @@ from hessketch.schedules import is_due
 from hessketch.seeds import derive_seed
 from hessketch.training.captured import step_of
 from hessketch.training.memory_format import laid_out
-from hessketch.training.resume import load_state, save_state
+from hessketch.training.resume import Saving
 from hessketch.training.settings import TrainingSettings
 from hessketch.training.steps import PlainStep, sgd_of
 
@@ -125,11 +125,12 @@ def train(
         raise InputError("batch_size: 1 given; allowed with batch norm: at least 2 (one example has no variance)")
     loss_of, device = loss_function(loss), train_examples.inputs.device
     same = {**asdict(settings), "loss": loss, "seed": seed, "examples": len(train_examples), **(identity or {})}
-    last_saved, diverged_at = time.monotonic(), None
+    diverged_at = None
     with laid_out(model, settings.precision) as memory_format:
         optimizer = sgd_of(model, settings, device)
         step = step_of(model, loss_of, optimizer, train_examples, settings.precision)
-        history = load_state(resume_file, model, optimizer, same) if resume_file else []
+        saving = Saving(resume_file, save_every_seconds, model, optimizer, same)
+        history = saving.resume()
         resumed_from = len(history)
         for epoch in range(resumed_from, settings.epochs):
             last_finite = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -147,9 +148,7 @@ def train(
                 checkpoint(epoch + 1, model)
             if progress is not None:
                 progress(epoch + 1, settings.epochs)
-            if resume_file is not None and time.monotonic() - last_saved >= save_every_seconds:
-                save_state(resume_file, model, optimizer, history, same)
-                last_saved = time.monotonic()
+            saving.save_if_due(history)
         model.eval()
     status = "finished" if diverged_at is None else "diverged"
     return TrainingResult(history, status, diverged_at, resumed_from, memory_format, step.captured)

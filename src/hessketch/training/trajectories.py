@@ -22,9 +22,9 @@ from hessketch.progress import Progress
 from hessketch.provenance import Stopwatch, code_digest, environment
 from hessketch.publishing import publish, waiting_record
 from hessketch.records import is_intact, read_metadata, read_tensors, write_record, write_table, write_tensors
-from hessketch.runs import Run
+from hessketch.runs import Run, rate_of
 from hessketch.seeds import derive_seed
-from hessketch.trainers import Trainer
+from hessketch.trainers import FULL_BATCH, Trainer
 from hessketch.training.trajectory import Followed, TrajectorySettings, follow
 from hessketch.trajectories import Checkpoint, write_trajectory
 
@@ -111,8 +111,7 @@ def _require_complete(runs: Sequence[Run]) -> None:
             raise InputError(
                 f"{run.path}: trainer {run.trainer} given; allowed: sgd-full, or sgd-b50 for batches of 50"
             )
-        if run.learning_rate is None:
-            raise InputError(f"{run.path}: names no learning rate; write for example lr0.1/seed{run.seed} at its end")
+        rate_of(run)
 
 
 def _follow_one(run, examples_of, settings_of, folder: Path, device: torch.device, save_every: float, report) -> dict:
@@ -153,8 +152,8 @@ def _of_run(settings: TrajectorySettings, run: Run) -> TrajectorySettings:
         )
     return replace(
         settings,
-        learning_rate=run.learning_rate,
-        batch_size=trainer.batch_size,
+        learning_rate=rate_of(run),
+        batch_size=trainer.batch_size or FULL_BATCH,
         switch_step=settings.switch_step if trainer.later_batch_size else 0,
         later_batch_size=trainer.later_batch_size or 0,
     )
@@ -190,7 +189,7 @@ class _Kept:
 
     def read(self) -> list[Checkpoint]:
         """All of them, in the order of their steps."""
-        points = []
+        points: list[Checkpoint] = []
         for path in sorted(self._folder.glob("step*.safetensors")):
             state, metadata = read_tensors(path)
             points.append((metadata["facts"], state))

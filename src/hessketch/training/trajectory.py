@@ -20,7 +20,7 @@ from hessketch.schedules import decayed, is_due
 from hessketch.seeds import derive_seed
 from hessketch.trainers import FULL_BATCH
 from hessketch.training.captured import step_of
-from hessketch.training.resume import load_state, save_state
+from hessketch.training.resume import Saving
 from hessketch.training.sgd import all_finite, epoch_batches
 from hessketch.training.steps import sgd_of
 
@@ -135,20 +135,15 @@ def follow(
     take = step_of(model, loss_of, optimizer, train)
     data = {"loss": loss, "seed": seed, "examples": [len(train), len(test)], "kept": sorted(keep_at)}
     same = {**asdict(settings), **data, **(identity or {})}
-    history = load_state(resume_file, model, optimizer, same) if resume_file else []
+    saving = Saving(resume_file, save_every_seconds, model, optimizer, same)
+    history = saving.resume()
     resumed_from = history[-1]["step"] if history else 0
-    course = _Course(model, loss_of, train, test, settings, history)
-
-    def evaluate(step: int) -> None:
-        facts = course.evaluate(step)
-        if step in keep_at:
-            keep(facts)
+    course = _Course(model, loss_of, train, test, settings, history, keep_at, keep)
 
     if not history:
-        evaluate(0)
+        course.evaluate(0)
     if progress is not None:
         progress(resumed_from, settings.steps)
-    last_saved = time.monotonic()
     pending: list[Tensor] = []
     last_finite = _copy(model)
     for step, indices in _batches(train, settings, seed, resumed_from):
@@ -158,15 +153,13 @@ def follow(
         if step + 1 in keep_at or is_due(step, settings.steps, _EVALUATIONS):
             try:
                 _require_finite(model, pending, step)
-                evaluate(step + 1)
+                course.evaluate(step + 1)
             except NotFiniteError as error:
                 model.load_state_dict(last_finite)
                 model.eval()
                 return Followed(history, "diverged", str(error), resumed_from, take.captured)
             pending, last_finite = [], _copy(model)
-            if resume_file is not None and time.monotonic() - last_saved >= save_every_seconds:
-                save_state(resume_file, model, optimizer, history, same)
-                last_saved = time.monotonic()
+            saving.save_if_due(history)
             if progress is not None:
                 progress(step + 1, settings.steps)
     model.eval()
@@ -174,18 +167,27 @@ def follow(
 
 
 class _Course:
-    """Evaluations on the way: rows of the history, with the seconds since the one before."""
+    """Evaluations on the way: rows of the history, with the seconds since the one before, and what is kept."""
 
     def __init__(
-        self, model: nn.Module, loss: Loss, train: Examples, test: Examples, settings: TrajectorySettings, history: list
+        self,
+        model: nn.Module,
+        loss: Loss,
+        train: Examples,
+        test: Examples,
+        settings: TrajectorySettings,
+        history: list[dict[str, Any]],
+        keep_at: Sequence[int],
+        keep: Callable[[Mapping[str, Any]], None],
     ):
+        self._keep_at, self._keep = keep_at, keep
         self._model, self._loss, self._settings, self._history = model, loss, settings, history
         self._examples = len(train)
         self._splits = {name: part.batches(_EVALUATION_BATCH) for name, part in (("train", train), ("test", test))}
         self._start = time.perf_counter()
 
-    def evaluate(self, step: int) -> dict[str, Any]:
-        """Facts of a trajectory after so many steps, added to the history; NotFiniteError if a loss is not finite."""
+    def evaluate(self, step: int) -> None:
+        """Adds facts of a trajectory to the history, and keeps the weights where asked; NotFiniteError as of losses."""
         settings, losses = self._settings, evaluation(self._model, self._loss, **self._splits)
         facts = {"step": step, "epoch": _epochs(step, self._examples, settings), **losses}
         _require_finite_losses(facts)
@@ -193,7 +195,8 @@ class _Course:
         now = time.perf_counter()
         self._history.append({**facts, "learning_rate": rate, "seconds": now - self._start})
         self._start = now
-        return facts
+        if step in self._keep_at:
+            self._keep(facts)
 
 
 def _require_sound(model: nn.Module, train: Examples, settings: TrajectorySettings, keep_at: Sequence[int]) -> None:

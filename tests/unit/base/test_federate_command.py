@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 
 from hessketch.__main__ import main, parser
+from hessketch.cli import settings_from
 from hessketch.federated.job import FILES
 from hessketch.federated.settings import FederatedSettings
 from hessketch.records import read_record, read_table, read_tensors
@@ -82,7 +83,7 @@ def test_every_setting_is_a_flag_with_its_default_and_its_words():
 def test_every_setting_reaches_the_federation(tmp_path):
     changed = {
         "participation": 0.5, "server_rate": 0.9, "decay_factor": 0.5, "weight_decay": 0.01, "partition": "dirichlet",
-        "alpha": 3.0, "shards_per_client": 3, "least_examples": 3, "rows": 2, "placement": "shift", "hashes": "fixed",
+        "alpha": 3.0, "least_examples": 3, "placement": "shift",
         "fetch_rows": 3, "fetch_top": 0.2, "fetch_momentum": 0.5, "fetch_error": "subtract", "fetch_rate": "after",
         "chunk": 2, "micro_batch": 5, "local_batch_size": 3, "clients": 6, "rounds": 2, "local_steps": 3,
         "learning_rate": 0.02,
@@ -90,9 +91,13 @@ def test_every_setting_reaches_the_federation(tmp_path):
     words = [word for key, value in changed.items() for word in (f"--{key.replace('_', '-')}", value)]
     federate(tmp_path, "--method", "fetch_sgd", "--reduction", 3, "--no-fetch-masking", *words, sizes=[])
     stored = read_record(tmp_path / "record.json")["settings"]
-    assert stored == {**changed, "fetch_masking": False}
+    assert all(stored.pop(key) == value for key, value in {**changed, "fetch_masking": False}.items())
+    others = {"rows": 2, "hashes": "fixed", "shards_per_client": 3}
+    words = [word for key, value in others.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    given = parser().parse_args(["federate", *DATA, *NETWORK, "--output", str(tmp_path), *words])
+    assert stored.keys() == others.keys() and asdict(settings_from(given, FederatedSettings)).items() >= others.items()
     defaults = FederatedSettings()
-    assert all(value != getattr(defaults, key) for key, value in stored.items())
+    assert all(value != getattr(defaults, key) for key, value in {**changed, **others}.items())
 
 
 def test_two_processes_of_torchrun_write_what_one_writes(run_folder, tmp_path):
@@ -115,6 +120,17 @@ def test_two_processes_of_torchrun_write_what_one_writes(run_folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            "--method top_r --reduction 4 --fetch-momentum .5",
+            "fetch_momentum: 0.5 given, which method top_r does not read; allowed: its default, 0.0; leave it out, or "
+            "give method fetch_sgd",
+        ),
+        (
+            "--method fetch_sgd --reduction 4 --rows 3",
+            "rows: 3 given, which method fetch_sgd does not read; allowed: its default, 1; leave it out, or give "
+            "method count_sketch",
+        ),
+        ("--method uncompressed --alpha 0.1", "alpha: 0.1 given, which partition iid does not read"),
         ("--method count_sketch", "count_sketch without a reduction; write for example count_sketch-x10"),
         ("--method top_r --reduction 0.5", "a reduction of 0.5; allowed: finite and at least 1"),
         ("--reduction nan", "allowed: finite and at least 1"),

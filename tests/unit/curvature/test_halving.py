@@ -1,90 +1,29 @@
-"""A device that runs out of memory: fewer examples at once, the same numbers, and a line in the log."""
+"""Operators where a device runs out of memory: fewer examples at once, the same numbers, a line in the log."""
 
 import gc
-import logging
 import weakref
 
 import pytest
 import torch
+from narrow_networks import FAILURES, LOSS, assert_same, narrow, vectors_of_size
 from torch import nn
 
-from hessketch.curvature import dense, output_gradients, per_example
 from hessketch.curvature.averages import ExampleAverage
-from hessketch.curvature.class_means import class_means
-from hessketch.curvature.dense import dense_hessian
 from hessketch.curvature.gradients import squared_gradient_norm
-from hessketch.curvature.halving import BatchLimit
-from hessketch.curvature.losses import LOSSES, mean_loss_and_accuracy
+from hessketch.curvature.losses import mean_loss_and_accuracy
 from hessketch.curvature.operators import BlockDiagonalOperator, ComponentOperators, CurvatureOperator
-from hessketch.curvature.output_gradients import ggn_moment
-from hessketch.curvature.per_example import per_example_gradients
-from hessketch.curvature.points import ParameterSpace, means_at
 from hessketch.curvature.tangents import TangentTape
 from hessketch.data.examples import Examples
 from hessketch.errors import InputError
 from hessketch.linalg.fast_spectrum import FastSettings, fast_spectrum
-from hessketch.progress import notes, notes_said
-from hessketch.provenance import Stopwatch
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
-LOSS = LOSSES["cross_entropy"]
 NAMES = ("hessian", "ggn", "residual", "second_moment", "gradient_covariance")
-FAILURES = {
-    "CUDA": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    "host": RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: 8 bytes."),
-    "cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    "oneDNN": RuntimeError("could not create a primitive"),
-    "Python": MemoryError(),
-}
-
-
-class Narrow(nn.Module):
-    """A network on a device without room for more than so many examples at once."""
-
-    def __init__(self, inner, room, failure=FAILURES["CUDA"]):
-        super().__init__()
-        self.inner, self.room, self.failure, self.refused = inner, room, failure, 0
-
-    def forward(self, inputs):
-        if len(inputs) > self.room:
-            self.refused += 1
-            raise self.failure
-        return self.inner(inputs)
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)).double().eval()
-
-
-@pytest.fixture(scope="module")
-def examples():
-    generator = torch.Generator().manual_seed(1)
-    inputs = torch.randn(23, 5, generator=generator, dtype=torch.float64)
-    return Examples(inputs, torch.randint(0, 3, (23,), generator=generator), 3)
-
-
-def narrow(model, room, failure=FAILURES["CUDA"]):
-    return Narrow(model, room, failure).eval()
 
 
 def vectors_of(operator, columns=3):
     generator = torch.Generator().manual_seed(2)
     return torch.randn(operator.shape[0], columns, generator=generator, dtype=torch.float64)
-
-
-def assert_same(found, expected):
-    """Up to the rounding of float64."""
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
-
-
-@pytest.fixture
-def said():
-    """What the log of a job would say."""
-    texts = []
-    with notes_said(texts.append):
-        yield texts
 
 
 @pytest.mark.parametrize("memory", [None, 0])
@@ -105,11 +44,6 @@ def test_every_way_in_which_memory_runs_out_is_known(model, examples, failure):
     found = ComponentOperators(narrow(model, 6, failure), LOSS, examples.batches(23)).products(vectors_of_size(model))
     for name, product in found.items():
         assert_same(product, expected[name])
-
-
-def vectors_of_size(model):
-    p = sum(q.numel() for q in model.parameters())
-    return torch.randn(p, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
 def test_diagonal_blocks_are_the_same_in_halved_batches(model, examples):
@@ -267,104 +201,3 @@ def test_a_batch_that_is_no_tensor_cannot_be_halved_and_the_error_says_so(model,
     batch = {"inputs": examples.inputs}, examples.targets
     with pytest.raises(InputError, match=r"batches of 23 examples; inputs or targets .* not cut: give smaller batches"):
         CurvatureOperator("hessian", OfDictionaries().eval(), LOSS, [batch])
-
-
-def _mean(outputs, targets):
-    return LOSS(outputs, targets)
-
-
-MEASUREMENTS = {
-    "gradient": lambda model, e: torch.tensor([squared_gradient_norm(model, LOSS, e.batches(23))]).double(),
-    "evaluation": lambda model, e: torch.tensor(mean_loss_and_accuracy(model, LOSS, e.batches(23))).double(),
-    "class means": lambda model, e: class_means(model, e).cross,
-    "dense Hessian": lambda model, e: dense_hessian(model, LOSS, e.batches(23)),
-    "outputs": lambda model, e: ggn_moment(model, LOSS, e.inputs, e.targets).matrix,
-    "points": lambda model, e: means_at(space := ParameterSpace(model), space.theta.expand(3, -1), e, _mean),
-}
-
-
-@pytest.mark.parametrize("name", MEASUREMENTS)
-def test_whatever_passes_through_a_network_halves_its_batches(model, examples, name, said):
-    limited = narrow(model, 8)
-    assert_same(MEASUREMENTS[name](limited, examples), MEASUREMENTS[name](model, examples))
-    assert limited.refused and said[-1].endswith(("halved to 6", "halved to 5"))
-
-
-VECTORISED = {
-    "per-example gradients": (per_example, lambda m, e: per_example_gradients(m, LOSS, e.inputs, e.targets)),
-    "Jacobians": (output_gradients, lambda m, e: ggn_moment(m, LOSS, e.inputs, e.targets).matrix),
-    "rows": (dense, lambda m, e: dense_hessian(m, LOSS, e.batches(23))),
-}
-
-
-@pytest.mark.parametrize("name", VECTORISED)
-def test_vectorised_passes_are_halved(model, examples, name, monkeypatch, said):
-    module, measure = VECTORISED[name]
-    expected, vmap = measure(model, examples), module.vmap
-
-    def narrow_vmap(function, *options, **others):
-        def vectorised(*arguments):
-            if len(arguments[0 if name == "rows" else 1]) > 6:
-                raise FAILURES["CUDA"]
-            return vmap(function, *options, **others)(*arguments)
-
-        return vectorised
-
-    monkeypatch.setattr(module, "vmap", narrow_vmap)
-    assert_same(measure(model, examples), expected)
-    assert said[0].startswith("out of memory with ") and all("halved to" in text for text in said)
-
-
-def test_a_dense_hessian_goes_on_with_fewer_examples_where_one_row_does_not_fit(model, examples, monkeypatch):
-    expected, vmap, asked = dense_hessian(model, LOSS, examples.batches(23)), dense.vmap, []
-
-    def fails_in_the_middle(function):
-        asked.append(function)
-        if 2 < len(asked) < 8:  # after two blocks: until a row at a time fails too
-            raise FAILURES["CUDA"]
-        return vmap(function)
-
-    monkeypatch.setattr(dense, "vmap", fails_in_the_middle)
-    done = []
-    found = dense_hessian(model, LOSS, examples.batches(23), chunk=16, progress=lambda *at: done.append(at))
-    assert_same(found, expected)
-    assert done == sorted(done) and done[-1] == (len(found), len(found))
-
-
-def test_other_errors_pass_untouched(model, examples):
-    wrong = Examples(examples.inputs[:, :4], examples.targets, 3)
-    for call in (
-        lambda: CurvatureOperator("hessian", model, LOSS, wrong.batches(23)),
-        lambda: CurvatureOperator("hessian", model, LOSS, wrong.batches(23), memory=0) @ vectors_of_size(model),
-        *(lambda measure=measure: measure(model, wrong) for measure in MEASUREMENTS.values()),
-        lambda: per_example_gradients(model, LOSS, wrong.inputs, wrong.targets),
-    ):
-        with pytest.raises(RuntimeError, match=r"shapes cannot be multiplied"):
-            call()
-
-
-def test_the_failed_work_holds_nothing_when_it_is_repeated():
-    held, seen = [], []
-
-    def work(size):
-        seen.append([reference() is not None for reference in held])
-        large = torch.empty(size)
-        held.append(weakref.ref(large))
-        if size > 2:
-            raise FAILURES["CUDA"]
-        return size
-
-    assert BatchLimit().run(work, 8) == 2
-    assert seen == [[], [False], [False, False]]
-
-
-def test_a_log_says_a_text_once_and_a_record_keeps_it(caplog):
-    """With a failure of torch's own allocator on the host, which has no room for 2^50 numbers."""
-    watch, texts, first = Stopwatch(), [], len(notes())
-    assert "notes" not in watch.cost()
-    with notes_said(texts.append), caplog.at_level(logging.WARNING, "hessketch"):
-        for _ in range(2):
-            BatchLimit().run(lambda size: torch.empty(2**50 if size > 500 else 1), 1000)
-    assert texts == ["out of memory with batches of 1000 examples: halved to 500"]
-    assert notes(first) == 2 * texts == [record.getMessage() for record in caplog.records]
-    assert watch.cost()["notes"] == texts and "notes" not in Stopwatch().cost()

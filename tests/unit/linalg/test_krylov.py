@@ -1,54 +1,16 @@
-"""The Lanczos run behind all else: its recurrence, its bounds, its way on after a breakdown and after a kill."""
+"""The Lanczos run behind all else: its recurrence, its bounds, and its way on after a breakdown."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interruptions import Interrupted, MemoryStore
 from known_spectra import Counted, generator, rotated
+from krylov_runs import PRECISIONS, SPECTRA, run, true_residuals, vectors
 
 from hessketch.errors import InputError, NotFiniteError
-from hessketch.linalg.basis import Basis
-from hessketch.linalg.krylov import KrylovRun, krylov_run, leading
+from hessketch.linalg.krylov_space import leading
 from hessketch.linalg.lanczos import Ritz
-from hessketch.linalg.vectors import random_unit_vector
-
-SPECTRA = {
-    "spread": np.linspace(-3, 7, 60),
-    "spikes": np.r_[np.linspace(-1, 1, 70), np.geomspace(10, 100, 10)],
-    "geometric": np.geomspace(1e-6, 1e3, 60),
-    "multiple": np.repeat([1.0, 2, 5, -5], 15),
-    "rank deficient": np.r_[np.zeros(40), np.arange(1.0, 21)],
-}
-LARGE = {
-    "spikes": np.r_[np.linspace(-1, 1, 190), np.geomspace(10, 100, 10)],
-    "wide": np.r_[np.linspace(-1, 1, 190), np.geomspace(2, 1000, 10)],
-    "indefinite": np.r_[np.linspace(-1, 1, 192), 50, -50, 20, -20, 10, -10, 5, -5],
-    "geometric": np.geomspace(1e-6, 1e3, 200),
-}
-PRECISIONS = pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-
-
-def run(operator, steps, seed=0, *, basis="same", stop=lambda run: False, start=None, **options) -> KrylovRun:
-    """A run from a random vector; basis: None, 'same' precision as the operator's, or a dtype."""
-    g = generator(seed)
-    start = random_unit_vector(operator, g) if start is None else start
-    kept = None
-    if basis is not None:
-        kept = Basis(operator.shape[0], operator.dtype if basis == "same" else basis, "cpu")
-    return krylov_run(operator, start, steps, stop=stop, generator=g, basis=kept, **options)
-
-
-def vectors(found: KrylovRun) -> torch.Tensor:
-    """The Lanczos vectors as columns, float64."""
-    return torch.cat(list(found.basis.rows())).double().T
-
-
-def true_residuals(matrix, found: KrylovRun) -> np.ndarray:
-    pairs, y = found.eigenpairs()
-    ritz_vectors = vectors(found) @ torch.from_numpy(y)
-    return (matrix.double() @ ritz_vectors - ritz_vectors * torch.from_numpy(pairs.values)).norm(dim=0).numpy()
 
 
 @pytest.mark.parametrize("name", SPECTRA)
@@ -127,12 +89,6 @@ def test_a_breakdown_goes_on_in_a_fresh_direction_decoupled_and_finds_further_ei
     assert pairs.weights[heavy] == pytest.approx([1 / 3] * 3)
     assert (pairs.values[~heavy] > 3.5).all()  # the fresh direction is orthogonal to the space found before
     assert (vectors(found)[:3, 3:].abs() < 1e-14).all()
-
-
-def test_without_a_basis_a_breakdown_ends_the_run_with_the_distinct_eigenvalues():
-    found = run(rotated([2.0] * 5 + [-1.0] * 4), 9, basis=None)
-    assert found.exhausted and found.steps == 2
-    assert found.ritz().values == pytest.approx([-1, 2])
 
 
 @pytest.mark.parametrize("value", [0.0, 2.0])
@@ -222,93 +178,6 @@ def test_eigenvectors_locked_leave_the_other_eigenvalues():
     matrix = rotated(values)
     found = run(matrix, 60, locked=torch.linalg.eigh(matrix).eigenvectors[:, [0, 41, 42]])
     assert found.ritz().values == pytest.approx(values[:40], abs=1e-12)
-
-
-@PRECISIONS
-@pytest.mark.parametrize("name", LARGE)
-@pytest.mark.parametrize("steps", [64, 128, 256])
-def test_without_a_basis_no_eigenvalue_is_reported_twice(name, dtype, steps):
-    matrix = torch.diag(torch.from_numpy(LARGE[name]).to(dtype))
-    exact = matrix.diagonal().double().numpy()
-    for seed in range(3):
-        found = run(matrix, steps, seed, basis=None)
-        pairs = found.ritz()
-        known = pairs.residuals <= 1e-3 * np.abs(pairs.values)
-        distance = np.abs(pairs.values[known, None] - exact)
-        assert (distance.min(axis=1) <= pairs.residuals[known]).all()
-        large = np.abs(pairs.values[known]) > 1.5
-        reported, counts = np.unique(distance[large].argmin(axis=1), return_counts=True)
-        assert len(reported) >= 3
-        assert counts.max() == 1, f"seed {seed}: {exact[reported[counts > 1]]} reported {counts.max()} times"
-
-
-@PRECISIONS
-def test_without_a_basis_the_measure_keeps_all_weight_and_integrates_as_with_one(dtype):
-    matrix = torch.diag(torch.from_numpy(np.r_[np.linspace(0, 0.02, 190), np.geomspace(10, 100, 10)]).to(dtype))
-    bare, kept = (run(matrix, 100, basis=basis) for basis in (None, "same"))
-    assert kept.measure().values.tolist() == kept.ritz().values.tolist()
-    for function in (lambda x: x, np.square, lambda x: x < 1, lambda x: np.where(x < 1, x, 0)):
-        with_ghosts, without = (m.weights @ function(m.values) for m in (bare.measure(), kept.measure()))
-        assert with_ghosts == pytest.approx(without, rel=1e-6 if dtype == torch.float64 else 1e-4)
-    assert bare.measure().weights.sum() == pytest.approx(1, abs=1e-12)
-    assert len(bare.ritz().values) < len(bare.measure().values)
-
-
-def test_without_a_basis_close_eigenvalues_are_told_apart_once_their_bounds_do():
-    values = np.r_[np.linspace(-1, 1, 100), 100.0, 99.99]  # nearer than copies may be
-    pairs = run(torch.diag(torch.from_numpy(values)), 80, basis=None).ritz()
-    assert pairs.values[pairs.values > 50] == pytest.approx([99.99, 100])
-
-
-@PRECISIONS
-@pytest.mark.parametrize("basis", ["same", torch.float64, None])
-@pytest.mark.parametrize("name", ["spikes", "multiple"])
-@pytest.mark.parametrize(("after", "every"), [(1, 1), (4, 1), (5, 1), (21, 1), (21, 3), (33, 3)])
-def test_a_run_that_was_interrupted_goes_on_bit_for_bit(name, basis, dtype, after, every):
-    matrix = rotated(SPECTRA[name], dtype=dtype)
-    undisturbed, store = run(matrix, 40, basis=basis), MemoryStore(every)
-    after = min(after, undisturbed.steps - 1)  # without a basis a run may end early
-    with pytest.raises(KeyboardInterrupt):
-        run(Interrupted(matrix, after), 40, basis=basis, store=store)
-    operator = Counted(matrix)
-    resumed = run(operator, 40, basis=basis, store=store)
-    assert operator.products == undisturbed.steps - after // every * every
-    assert (resumed.alphas, resumed.betas, resumed.leaks) == (undisturbed.alphas, undisturbed.betas, undisturbed.leaks)
-    for got, expected in [(resumed.ritz(), undisturbed.ritz()), (resumed.measure(), undisturbed.measure())]:
-        assert np.array_equal(got.values, expected.values)
-        assert np.array_equal(got.weights, expected.weights)
-        assert np.array_equal(got.residuals, expected.residuals)
-    assert (resumed.asymmetry, resumed.rounding) == (undisturbed.asymmetry, undisturbed.rounding)
-    if basis is not None:
-        assert torch.equal(vectors(resumed), vectors(undisturbed))
-
-
-@pytest.mark.parametrize("every", [1, 3, 50])
-def test_a_store_receives_every_vector_once_and_in_order(every):
-    store = MemoryStore(every)
-    found = run(rotated(SPECTRA["multiple"]), 40, store=store)
-    assert store.saves == 40 // every
-    saved = torch.cat(store.blocks).T if store.blocks else torch.empty(60, 0)
-    assert torch.equal(saved, vectors(found)[:, : 40 // every * every])
-
-
-def test_a_resumed_run_with_locked_vectors_is_the_same():
-    matrix = rotated(SPECTRA["spikes"])
-    locked = torch.linalg.eigh(matrix).eigenvectors[:, -5:]
-    undisturbed, store = run(matrix, 30, locked=locked, norm_known=100.0), MemoryStore(4)
-    with pytest.raises(KeyboardInterrupt):
-        run(Interrupted(matrix, 11), 30, locked=locked, norm_known=100.0, store=store)
-    resumed = run(matrix, 30, locked=locked, norm_known=100.0, store=store)
-    assert resumed.state()["scalars"].equal(undisturbed.state()["scalars"])
-    assert np.array_equal(resumed.ritz().residuals, undisturbed.ritz().residuals)
-
-
-def test_a_finished_run_that_is_resumed_takes_no_product():
-    matrix, store = rotated(SPECTRA["spikes"]), MemoryStore()
-    finished = run(matrix, 10, store=store)
-    operator = Counted(matrix)
-    assert run(operator, 10, store=store).alphas == finished.alphas
-    assert operator.products == 0
 
 
 def test_leading_values_are_ordered_by_magnitude_up_to_the_first_that_has_not_converged():

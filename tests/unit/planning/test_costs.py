@@ -18,14 +18,15 @@ from hessketch.dynamics.schemes import SCHEMES
 from hessketch.eigenspaces import metric_study
 from hessketch.eigenspaces.room import FORMED
 from hessketch.errors import InputError
-from hessketch.federated import clients, job
+from hessketch.federated import clients
+from hessketch.federated import training as federated_training
 from hessketch.landscape.paths import PathSettings
 from hessketch.planning import spectra, studies, trainings
 from hessketch.planning.costs import computing_jobs, costs_of, wall_time
 from hessketch.planning.jobs import Job, Plan
 from hessketch.planning.report import counted
 from hessketch.planning.sizes import NetworkSize, Scale
-from hessketch.planning.stages import by_stage, counted_by_snakemake, stage_of
+from hessketch.planning.stages import DRAWN, by_stage, counted_by_snakemake, stage_of
 from hessketch.planning.throughput import find_device
 from hessketch.training import sgd, trajectory
 
@@ -50,8 +51,7 @@ def there():
 
 def test_every_stage_has_the_jobs_that_snakemake_counts(demo, there):
     planned = Counter(stage_of(job.rule) for job in computing_jobs(Plan(demo, Scale(), 1e10)))
-    drawn = {"tables", "figures", "notebooks"}
-    assert planned == {stage: count for stage, count in by_stage(there).items() if stage not in drawn}
+    assert planned == {stage: count for stage, count in by_stage(there).items() if stage not in DRAWN}
     assert sum(by_stage(there).values()) == sum(there.values()) - there["config"]
 
 
@@ -73,8 +73,9 @@ def test_costs_add_up_and_grow_with_examples_and_widths(demo, device, there):
 
 def test_numbers_that_the_model_takes_over_are_those_of_the_code():
     assert sgd._EVALUATIONS == trainings.EVALUATIONS and trajectory._EVALUATIONS == trainings.FOLLOWED_EVALUATIONS
-    assert job._EVALUATIONS == trainings.FEDERATED_EVALUATIONS
-    assert sgd._EVALUATION_BATCH == trajectory._EVALUATION_BATCH == job._EVALUATION_BATCH == trainings.EVALUATION_BATCH
+    assert federated_training._EVALUATIONS == trainings.FEDERATED_EVALUATIONS
+    batches = {sgd._EVALUATION_BATCH, trajectory._EVALUATION_BATCH, federated_training.EVALUATION_BATCH}
+    assert batches == {trainings.EVALUATION_BATCH}
     assert (len(SCHEMES), FORMED, PathSettings().batch_size) == (studies.SCHEMES, studies.FORMED, studies.PATH_BATCH)
     assert (_NUMBERS_AT_ONCE["cpu"], _LEAST_SHARING) == (studies.NUMBERS_AT_ONCE, spectra.LEAST_SHARING)
     assert len(metric_study.PAIRS) == studies.KINDS_OF_PAIRS

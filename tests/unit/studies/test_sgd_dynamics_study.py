@@ -25,8 +25,8 @@ from synthetic_sgd_dynamics import (
 )
 
 from hessketch.errors import InputError
-from hessketch.records import read_table, write_record, write_table
-from hessketch.studies.raw_tables import joined, read_raw, runs_table
+from hessketch.records import joined, read_table, write_record, write_table
+from hessketch.studies.raw_tables import read_raw, runs_table
 from hessketch.studies.sgd_dynamics import (
     CORRELATED,
     TABLES,

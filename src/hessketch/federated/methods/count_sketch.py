@@ -1,6 +1,7 @@
 """Sketched federated learning (Shrivastava et al. 2024, Algorithm 1): the mean of Count-Sketches, lifted by mean."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,17 +45,16 @@ class SketchedAveraging(Stateless):
     ):
         self.error_feedback = error_feedback
         self.upload_numbers = rows * columns
-        self.upload_parts = (Part("float32", rows * columns),)
         self.scale = 1 / (1 + (dimension - 1) / (rows * columns)) if error_feedback else 1.0
         self._fresh = fresh
         self._draw: int | None = None
-        self._make = lambda draw: CountSketch(dimension, rows, columns, seed, draw, placement=placement, device=device)
+        self._of_draw = partial(CountSketch, dimension, rows, columns, seed, placement=placement, device=device)
 
     def sketch(self, step: int) -> CountSketch:
         """The sketch of a round, the same for all clients."""
         draw, self._step = step if self._fresh else 0, step
         if draw != self._draw:
-            self._current, self._draw = self._make(draw), draw
+            self._current, self._draw = self._of_draw(draw), draw
         return self._current
 
     def encode(self, update: Tensor, step: int) -> Tensor:
@@ -62,9 +62,6 @@ class SketchedAveraging(Stateless):
 
     def decode(self, payload: Tensor, step: int) -> Tensor:
         return self.sketch(step).lift(payload).mul_(self.scale)
-
-    def upload(self, payload: Tensor) -> list[Tensor]:
-        return [payload.float()]
 
     def download(self, total: Tensor, change: Tensor) -> list[Tensor]:
         """The mean table, and the number of the draw: hashes follow from it and the seed that all share."""

@@ -1,12 +1,15 @@
 """What a method of sketched federation is to the rest: how updates are sent, and what is made of the sum."""
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from hessketch.federated.messages import Part
+from hessketch.federated.messages import Part, parts_of
 
 
 class Method(Protocol):
@@ -67,10 +70,41 @@ class Method(Protocol):
         ...
 
 
-class Stateless:
-    """What methods share whose server remembers nothing and applies at the given rate what was decoded."""
+class Stateless(ABC):
+    """What methods share whose server remembers nothing and applies at the given rate what was decoded.
 
+    A child sets `upload_numbers` and says how to `encode`, and `decode` where a payload is not yet the vector. Unless
+    it says otherwise payload and sum are sent as float32, clients remember nothing, `encode` is not taken to be linear,
+    and theory says nothing of its error.
+    """
+
+    linear = False
+    error_feedback = False
     server_memory = False
+    upload_numbers: int
+
+    @abstractmethod
+    def encode(self, update: Tensor, step: int) -> Tensor:
+        """What one client adds to the sum in a round (from 0)."""
+
+    def decode(self, payload: Tensor, step: int) -> Tensor:
+        return payload
+
+    def upload(self, payload: Tensor) -> Sequence[Tensor]:
+        return [payload.float()]
+
+    @cached_property
+    def upload_parts(self) -> tuple[Part, ...]:
+        return (Part("float32", self.upload_numbers),)
+
+    def download(self, total: Tensor, change: Tensor) -> Sequence[Tensor]:
+        return [total.float()]
+
+    def download_parts(self, total: Tensor, change: Tensor) -> tuple[Part, ...]:
+        return parts_of(self.download(total, change))
+
+    def expected_error(self, due: Tensor) -> float:
+        return math.nan
 
     def change(self, total: Tensor, step: int, rate: float) -> Tensor:
         return rate * self.decode(total, step)

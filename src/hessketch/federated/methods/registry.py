@@ -1,8 +1,11 @@
 """A method from a trainer's label, sized by its dimension reduction."""
 
+from collections.abc import Callable
+
 import torch
 
 from hessketch.errors import InputError
+from hessketch.extensions import call_with, register, registered, require_takes
 from hessketch.federated.methods.count_sketch import SketchedAveraging
 from hessketch.federated.methods.fetch_sgd import FetchSGD
 from hessketch.federated.methods.interface import Method
@@ -10,16 +13,35 @@ from hessketch.federated.methods.top_r import LocalTopR
 from hessketch.federated.methods.uncompressed import Uncompressed
 from hessketch.federated.settings import FederatedSettings
 from hessketch.runs import number_text
-from hessketch.trainers import Trainer
+from hessketch.trainers import NAMED, SGD, Trainer
 
 ROWS = {"count_sketch": "rows", "fetch_sgd": "fetch_rows"}
 """The setting that holds the rows of a method's sketch."""
+_MEMBERS = sorted(name for name in vars(Method) | Method.__annotations__ if not name.startswith("_"))
+
+
+def register_method(name: str, build: Callable[..., Method]) -> None:
+    """Makes a method of the user's own known by a name, wherever `count_sketch` and the like are allowed.
+
+    `build` is called with those of dimension, reduction, error_feedback, seed and device that it takes, and returns a
+    Method, best a child of `Stateless`. One that takes a reduction is trained with each of a config's reductions; one
+    that takes error_feedback is also known as NAME_ef.
+
+    Raises InputError for a name that is taken, ends in _ef or is not of lower-case letters, digits and underscores, and
+    for a function that needs other arguments or takes no dimension.
+    """
+    allowed = ("dimension", "reduction", "error_feedback", "seed", "device")
+    require_takes(f"method {name!r}", build, allowed, ["dimension"])
+    if name.endswith("_ef"):
+        raise InputError(f"method {name!r}: _ef at its end means error feedback; choose another name")
+    register("method", name, build, (SGD, *NAMED), build)
 
 
 def _least_numbers(trainer: Trainer, settings: FederatedSettings) -> int:
     """Floats' worth of upload that a method cannot do without: a column of each row, or a value with its index."""
     if trainer.method in ROWS:
-        return getattr(settings, ROWS[trainer.method])
+        rows: int = getattr(settings, ROWS[trainer.method])
+        return rows
     return 2 if trainer.method == "top_r" else 1
 
 
@@ -42,7 +64,10 @@ def require_rows(trainer: Trainer, dimension: int, settings: FederatedSettings) 
 
 def require_reduction(trainer: Trainer, dimension: int, settings: FederatedSettings) -> None:
     """Raises InputError if a network of so many parameters cannot be reduced so far by this method."""
-    size_of(trainer, dimension, settings)
+    if trainer.method in registered("method"):
+        build_method(trainer, dimension, settings, seed=0)
+    else:
+        size_of(trainer, dimension, settings)
 
 
 def size_of(trainer: Trainer, dimension: int, settings: FederatedSettings) -> int:
@@ -71,12 +96,22 @@ def build_method(
 
     Raises InputError for a trainer that is not federated and for a dimension reduction that is out of range.
     """
+    if trainer.method in registered("method"):
+        return _build_registered(trainer, dimension, seed, device)
     size = size_of(trainer, dimension, settings)
-    sketch = {"placement": settings.placement, "device": device, "error_feedback": trainer.error_feedback}
     if trainer.method == "uncompressed":
         return Uncompressed(dimension)
     if trainer.method == "count_sketch":
-        return SketchedAveraging(dimension, settings.rows, size, seed, fresh=settings.hashes == "fresh", **sketch)
+        return SketchedAveraging(
+            dimension,
+            settings.rows,
+            size,
+            seed,
+            error_feedback=trainer.error_feedback,
+            placement=settings.placement,
+            fresh=settings.hashes == "fresh",
+            device=device,
+        )
     if trainer.method == "top_r":
         return LocalTopR(dimension, size, error_feedback=trainer.error_feedback)
     if trainer.method == "fetch_sgd":
@@ -90,6 +125,22 @@ def build_method(
             masking=settings.fetch_masking,
             error=settings.fetch_error,
             rate=settings.fetch_rate,
-            **sketch,
+            error_feedback=trainer.error_feedback,
+            placement=settings.placement,
+            device=device,
         )
     raise InputError(f"{trainer.label} is no federated trainer; allowed: count_sketch-x10, uncompressed and the like")
+
+
+def _build_registered(trainer: Trainer, dimension: int, seed: int, device: torch.device | str) -> Method:
+    given = {"dimension": dimension, "reduction": trainer.reduction, "seed": seed, "device": device}
+    method: Method = call_with(registered("method")[trainer.method], given | {"error_feedback": trainer.error_feedback})
+    missing = [name for name in _MEMBERS if not hasattr(method, name)]
+    if missing:
+        raise InputError(
+            f"method {trainer.method!r}: what its function returned has no {', '.join(missing)}; derive its class from "
+            "hessketch.federated.methods.interface.Stateless, which has most"
+        )
+    if method.error_feedback != trainer.error_feedback and not method.server_memory:
+        raise InputError(f"{trainer.label}: its error_feedback is {method.error_feedback}; set it to what is asked for")
+    return method

@@ -18,8 +18,6 @@ class LocalTopR(Stateless):
     Raises InputError for a count above the dimension or below 1.
     """
 
-    linear = False
-
     def __init__(self, dimension: int, count: int, *, error_feedback: bool = False):
         if not 1 <= count <= dimension:
             raise InputError(f"top-r with r = {count} of p = {dimension}; allowed: r from 1 to {dimension}")
@@ -29,9 +27,6 @@ class LocalTopR(Stateless):
 
     def encode(self, update: Tensor, step: int) -> Tensor:
         return keep_largest(update, self.count)
-
-    def decode(self, payload: Tensor, step: int) -> Tensor:
-        return payload
 
     def upload(self, payload: Tensor) -> list[Tensor]:
         return list(sparse_message(payload, self.count))
