@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def load(study: str, folder: str | Path | None = None) -> dict[str, "pandas.DataFrame"]:
-    """All tables of one study by name; `folder` as of `hessketch.records.folder_of_study`."""
-    from hessketch.records import load_study
+    """All tables of one study by name; `folder` as of `hessketch.study_folders.folder_of_study`."""
+    from hessketch.study_folders import load_study
 
     return load_study(study, folder)
 

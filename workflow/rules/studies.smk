@@ -54,7 +54,7 @@ for study, shown in SHOWN.items():
             input:
                 notebook=f"notebooks/{study}.ipynb",
                 template="workflow/notebook/offline/index.html.j2",
-                code=code(*ALWAYS_READ, "claims"),
+                code=code(*ALWAYS_READ, "claims", "study_folders"),
                 tables=shown["tables"],
             output:
                 report(

@@ -6,13 +6,13 @@ import pandas as pd
 
 from hessketch.claims.catalog import all_claims
 from hessketch.claims.verdicts import judged
-from hessketch.records import folder_of_study
+from hessketch.study_folders import folder_of_study
 
 
 def verdicts_of_study(study: str, folder: str | Path | None = None) -> pd.DataFrame:
     """One row a claim: place, statement, quantity, criterion, value, standard error, verdict and its reason.
 
-    `folder` and errors as of `hessketch.records.folder_of_study`.
+    `folder` and errors as of `hessketch.study_folders.folder_of_study`.
     """
     results = folder_of_study(study, folder).parent
     claims = judged(results, [claim for claim in all_claims() if claim.study == study], {study}).claims

@@ -13,7 +13,6 @@ from hessketch.damage import damaged_results
 from hessketch.errors import DiskFullError, InputError
 from hessketch.records import (
     is_intact,
-    load_study,
     read_record,
     read_table,
     read_tensors,
@@ -155,15 +154,6 @@ def test_a_folder_in_the_place_of_a_file_is_refused_and_stays(tmp_path):
     with pytest.raises(InputError, match=r"folder: is a folder; give the name of a file"):
         write_record({"x": 1}, tmp_path / "folder")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
-
-
-def test_a_study_is_loaded_from_an_argument_or_the_environment(tmp_path, monkeypatch):
-    write_table(pandas.DataFrame({"n": [1]}), tmp_path / "full_spectrum/runs.parquet")
-    assert list(load_study("full_spectrum", tmp_path)) == ["runs"]
-    monkeypatch.setenv("HESSKETCH_RESULTS", str(tmp_path))
-    assert load_study("full_spectrum")["runs"].n.tolist() == [1]
-    with pytest.raises(InputError, match="snakemake --cores all"):
-        load_study("another_study")
 
 
 def test_damage_is_seen_by_the_structure_alone(tmp_path):
