@@ -1,6 +1,7 @@
 """The parts of the documents that are made and never typed: blocks between marks, the rule graph, claims in short."""
 
 import re
+import textwrap
 from collections.abc import Mapping
 
 import pandas as pd
@@ -12,18 +13,20 @@ VERDICTS = ("supported", "contradicted", "not tested at this scale")
 _NODE = re.compile(r"^\t(id\d+)\[(\S+?)(?: - .*)?\]$", re.MULTILINE)
 _EDGE = re.compile(r"^\t(id\d+) --> (id\d+)$", re.MULTILINE)
 _OF_STUDY = re.compile(r"_(tables|figure|notebook)$")
+_WIDTH = 128  # of the pages' lines
 _UNTOLD = ("config", "all")  # the first is read by every table, the second reads everything
 
 
 def with_block(text: str, name: str, content: str) -> str:
-    """A document with what stands between its marks `<!-- NAME -->` and `<!-- /NAME -->` replaced.
+    """A document with what stands between its marks `<!-- NAME -->` and `<!-- /NAME -->` replaced; nothing by "".
 
     Raises InputError unless both marks are there once, each on a line of its own.
     """
     pattern = re.compile(rf"^<!-- {name} -->$.*?^<!-- /{name} -->$", re.MULTILINE | re.DOTALL)
     if len(pattern.findall(text)) != 1:
         raise InputError(f"marks <!-- {name} --> and <!-- /{name} -->: allowed: each once, on a line of its own")
-    return pattern.sub(lambda _: f"<!-- {name} -->\n{content.strip()}\n<!-- /{name} -->", text)
+    lines = [f"<!-- {name} -->", *filter(None, [content.strip()]), f"<!-- /{name} -->"]
+    return pattern.sub(lambda _: "\n".join(lines), text)
 
 
 def rule_graph(dag: str) -> str:
@@ -69,3 +72,20 @@ def claims_in_short(claims: Mapping[str, pd.DataFrame], papers: Mapping[str, str
         cells = (" / ".join(str(count.get(verdict, 0)) for verdict in VERDICTS) for count in counts)
         lines.append(f"| {title} |" + "".join(f" {cell} |" for cell in cells))
     return "\n".join(lines)
+
+
+def verdicts_of_study(claims: pd.DataFrame, study: str) -> str:
+    """A Markdown list for the page of a study: its claims by verdict, each a link into docs/claims.md.
+
+    `claims` has columns `claim`, `study`, `verdict`. Raises InputError for a study without claims.
+    """
+    own = claims[claims["study"] == study]
+    if own.empty:
+        raise InputError(f"study {study}: no claims; allowed: {', '.join(dict.fromkeys(claims['study']))}")
+    items = []
+    for verdict in VERDICTS:
+        names = own.loc[own["verdict"] == verdict, "claim"]
+        links = ", ".join(f"[{name.replace('_', ' ')}](../claims.md#{name})" for name in names)
+        items += [f"- {verdict}: {links}"] if links else []
+    wrapped = (textwrap.fill(item, _WIDTH, subsequent_indent="  ", break_on_hyphens=False) for item in items)
+    return "\n".join(wrapped)

@@ -27,6 +27,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")  # a part of paths, labels and fi
 _registered: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 _makers: dict[tuple[str, str], tuple[str, str]] = {}  # kind and name to module and name of the function behind it
 _digests: dict[str, str] = {}  # absolute path of a file that registered something to its SHA-256
+_kinds: dict[str, set[str]] = {}  # absolute path of a file to the kinds of what it has registered
 
 Result = TypeVar("Result")
 
@@ -51,6 +52,12 @@ def register(kind: str, name: str, thing: Any, taken: Iterable[str], maker: Call
     file = getattr(sys.modules.get(maker.__module__), "__file__", None)
     if file:
         _digests.setdefault(os.path.abspath(file), _digest(Path(file)))
+        _kinds.setdefault(os.path.abspath(file), set()).add(kind)
+
+
+def kinds_of(file: str | Path) -> set[str]:
+    """Which of KINDS a file has registered; empty where it has only been imported by another, or not at all."""
+    return _kinds.get(os.path.abspath(file), set())
 
 
 def takes(function: Callable[..., Any], name: str) -> bool:
@@ -118,8 +125,9 @@ def _digest(file: Path) -> str:
 
 def _run(name: str, path: str) -> None:
     """Imports a file as a module of its stem's name, so that `import my_things` elsewhere finds the same one."""
-    there = getattr(sys.modules.get(name), "__file__", None)
-    if name in sys.modules and (there is None or os.path.abspath(there) != path):
+    found = sys.modules.get(name) or importlib.util.find_spec(name)  # one that is installed, imported or not
+    there = getattr(found, "__file__", None) or getattr(found, "origin", None)
+    if found and (there is None or os.path.abspath(there) != path):
         raise InputError(f"a module {name} is there already; rename the file")
     if name in sys.modules:
         return

@@ -65,7 +65,7 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield Path(top)
         return
     if not os.path.isdir(top):
-        raise InputError(f"{folder}: no such folder; give the results of a profile, such as results/demo")
+        raise InputError(f"{folder}: no such folder; run snakemake --cores all first, or give the results of a profile")
     for place, _, names in os.walk(top):
         yield from (Path(place, name) for name in names)
 

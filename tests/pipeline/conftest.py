@@ -1,6 +1,8 @@
 """A copy of the project in a temporary folder, in which the real Snakefile runs on tiny profiles.
 
-Its jobs are forked from a process that has imported what they need (`warm/server.py`): most of a tiny job is imports.
+Snakemake, its jobs and the kernels of notebooks are forked from a process that has imported what they need
+(`warm/server.py`): most of a tiny job is imports. What goes by another command (`test_gpus_pipeline.py`, the papers'
+profile in `test_faults.py`) starts as users start it.
 """
 
 import os
@@ -97,7 +99,7 @@ class Project:
 
 @pytest.fixture(scope="session", autouse=True)
 def server(tmp_path_factory):
-    """The socket of a process that has imported what jobs need, by which they find it; none where it cannot fork."""
+    """The socket of a process that has imported what is forked from it; none where it cannot fork."""
     if not sys.platform.startswith("linux"):
         yield None
         return

@@ -79,10 +79,23 @@ def test_a_record_names_the_extensions_with_their_digests(extended):
     assert all(len(digest) == 64 for digest in files.values())
 
 
-def test_jobs_run_again_when_an_extension_changes_but_for_data_of_the_package(extended):
+def test_an_edit_of_claims_alone_has_them_decided_again_and_trains_nothing(extended):
+    claims = extended.folder / "my_claims.py"
+    claims.write_text(claims.read_text() + "\n# edited\n")
+    again = extended.snakemake("-n", *FIGURES, "results/tiny/claims.txt")
+    jobs = dict(re.findall(r"^(\w+) +([0-9]+)$", again.stdout, re.MULTILINE))
+    assert jobs == {"claims_tables": "1", "total": "1"}, again.stdout
+
+
+def test_jobs_that_read_an_extension_run_again_when_it_changes_but_for_data_of_the_package(extended):
     network = extended.folder / "my_network.py"
     network.write_text(network.read_text().replace("nn.Tanh", "nn.GELU"))
     again = extended.snakemake("-n", *FIGURES, "results/tiny/claims.txt", "resources/digits.safetensors")
     jobs = dict(re.findall(r"^(\w+) +([0-9]+)$", again.stdout, re.MULTILINE))
     assert {jobs.get(rule) for rule in ("train", "federate", "spectrum", "sharpness_tables", "claims_tables")} == {"1"}
-    assert jobs.get("prepare_data") == "1", again.stdout  # two_moons
+    assert "prepare_data" not in jobs, again.stdout
+    dataset = extended.folder / "my_dataset.py"
+    dataset.write_text(dataset.read_text() + "\n# edited\n")
+    again = extended.snakemake("-n", "resources/two_moons.safetensors", "resources/digits.safetensors")
+    jobs = dict(re.findall(r"^(\w+) +([0-9]+)$", again.stdout, re.MULTILINE))
+    assert jobs == {"prepare_data": "1", "total": "1"}, again.stdout  # two_moons

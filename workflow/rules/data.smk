@@ -1,13 +1,14 @@
 # Images: read or downloaded once, padded to 32x32. Local, since compute nodes often have no network.
-def code_of_data(dataset):
-    """Data are shared by profiles: only those that an extension reads depend on it."""
-    return code("data", "seeds", extensions=EXTENSIONS if dataset.partition("-")[0] in registered("dataset") else [])
+# Data are shared by profiles: only those that an extension reads depend on it.
+CODE_OF_DATA = {
+    extended: code("data", "seeds", extensions=tuple(EXTENSIONS) if extended else ()) for extended in (0, 1)
+}
 
 
 rule prepare_data:
     input:
         script="workflow/scripts/prepare_data.py",
-        code=lambda w: code_of_data(w.dataset),
+        code=lambda w: CODE_OF_DATA[w.dataset.partition("-")[0] in registered("dataset")],
     output:
         data="resources/{dataset}.safetensors",
     log:

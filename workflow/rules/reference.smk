@@ -1,5 +1,6 @@
 # Recorded studies: `record_reference` writes small tables of this profile's studies into results/reference/, and
-# `reference_figures` draws the figures of all that are recorded there, without their runs, their data or a GPU.
+# `reference_figures` draws the figures of all that are recorded there, without their runs, their data or a GPU;
+# `reference_claims` holds the papers' claims against them.
 from hessketch.errors import InputError
 from hessketch.recordings import recorded_figures
 
@@ -98,4 +99,34 @@ rule reference_figures:
             for figure in figures
             for format in ("pdf", "png")
         ],
+    localrule: True
+
+
+rule record_claims:
+    input:
+        script="workflow/scripts/tabulate_claims.py",
+        code=code("claims", "studies", "runs", "trainers", "training/selection"),
+        tables=lambda w: sorted(map(str, Path(REFERENCE, w.recorded).glob("*/*.parquet"))),
+    output:
+        claims=f"{REFERENCE}/{{recorded}}/claims.parquet",
+        observations=f"{REFERENCE}/{{recorded}}/claim_observations.parquet",
+        text=f"{REFERENCE}/{{recorded}}/claims.txt",
+        record=f"{REFERENCE}/{{recorded}}/claims.json",
+    log:
+        "logs/reference/{recorded}/claims.log",
+    wildcard_constraints:
+        recorded="[^/]+",
+    localrule: True
+    params:
+        folder=f"{REFERENCE}/{{recorded}}",
+        studies=lambda w: [study for profile, study in recorded() if profile == w.recorded],
+    message:
+        "Holding the papers' claims against the tables recorded with {wildcards.recorded}"
+    shell:
+        "python {input.script} --results {params.folder} --studies {params.studies} --output {params.folder} --log {log}"
+
+
+rule reference_claims:
+    input:
+        lambda w: expand(f"{REFERENCE}/{{profile}}/claims.parquet", profile=dict.fromkeys(p for p, _ in recorded())),
     localrule: True

@@ -5,7 +5,18 @@ CONFIGFILES = [os.path.relpath(file) for file in workflow.config_settings.config
 rule report:
     input:
         script="workflow/scripts/build_report.py",
-        code=code("report", "claims", "recorded", "planning/measured", "planning/stages", "studies/recording"),
+        code=code(
+            "report",
+            "claims",
+            "recorded",
+            "figures/style",
+            "ledger",
+            "runs",
+            "planning/measured",
+            "planning/stages",
+            "studies/recording",
+            "data/catalog",
+        ),
         templates=sorted(map(str, Path("src/hessketch/report/templates").iterdir())),
         captions=[file for study in SHOWN if Path(file := f"workflow/report/{study}.rst").is_file()],
         config=rules.config.output,

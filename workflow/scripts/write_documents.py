@@ -1,8 +1,8 @@
 """Writes what the documents have from other sources: docs/configuration.md, the rule graph and the claims in short.
 
-Run in the project's own folder: `make docs`. With --check nothing is written, and status 1 says that something is old.
-The claims are those of the demo as it was run last and of the recorded profile; where either is missing, their block in
-README.md stays as it is.
+Run in the project's own folder: `make docs`. With --check nothing is written, and status 1 says that something is old
+or was never made. The claims are those of the recorded profile and, in README.md, of the demo as it was run last; where
+a profile's are missing, what was made of them before stays as it is.
 """
 
 import argparse
@@ -14,15 +14,18 @@ import yaml
 
 from hessketch.claims.papers import PAPERS
 from hessketch.config_document import configuration_page
-from hessketch.documents import claims_in_short, rule_graph, with_block
+from hessketch.documents import claims_in_short, rule_graph, verdicts_of_study, with_block
 from hessketch.errors import InputError
 from hessketch.records import read_table, write_atomically
 
 PROFILES = ("demo", "fashion_mnist_cpu", "fashion_mnist", "fashion_mnist_reference", "paper")
+RECORDED = "fashion_mnist_cpu"
 CLAIMS = {
     "demo": Path("results/demo/claims.parquet"),
-    "fashion_mnist_cpu": Path("results/reference/fashion_mnist_cpu/claims.parquet"),
+    RECORDED: Path(f"results/reference/{RECORDED}/claims.parquet"),
 }
+MAKE_CLAIMS = "snakemake --cores all claims reference_claims && make docs"
+README = Path("README.md")
 
 
 def configuration() -> str:
@@ -40,23 +43,32 @@ def dag() -> str:
     return done.stdout
 
 
-def claims() -> str:
-    """The claims in short; empty where those of a profile are missing."""
-    if not all(path.is_file() for path in CLAIMS.values()):
-        return ""
-    titles = {key: f"{paper.authors.partition(',')[0]} {paper.year}" for key, paper in PAPERS.items()}
-    return claims_in_short({profile: read_table(path) for profile, path in CLAIMS.items()}, titles)
+def claims() -> dict[Path, str]:
+    """Each page that has a block of claims, with that block as it should be now; without claims, as it is."""
+    found = {profile: read_table(path) for profile, path in CLAIMS.items() if path.is_file()}
+    pages = {page: page.read_text() for page in [README, *sorted(Path("docs/studies").glob("*.md"))]}
+    if RECORDED in found:
+        for page in set(pages) - {README}:
+            pages[page] = with_block(pages[page], "claims", verdicts_of_study(found[RECORDED], page.stem))
+    if len(found) == len(CLAIMS):
+        titles = {key: f"{paper.authors.partition(',')[0]} {paper.year}" for key, paper in PAPERS.items()}
+        pages[README] = with_block(pages[README], "claims", claims_in_short(found, titles))
+    return pages
 
 
 def documents() -> dict[Path, str]:
     """Each document that has made parts, as it should be now."""
-    architecture, readme = Path("docs/architecture.md"), Path("README.md")
-    made = {
+    architecture = Path("docs/architecture.md")
+    return {
         Path("docs/configuration.md"): configuration(),
         architecture: with_block(architecture.read_text(), "rule graph", rule_graph(dag())),
+        **claims(),
     }
-    short = claims()
-    return {**made, readme: with_block(readme.read_text(), "claims", short)} if short else made
+
+
+def without_claims(pages: dict[Path, str]) -> list[Path]:
+    """Those of the pages whose block of claims is empty."""
+    return [page for page, text in pages.items() if "<!-- claims -->\n<!-- /claims -->" in text]
 
 
 def main() -> None:
@@ -64,14 +76,18 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 where a document is old")
     arguments = parser.parse_args()
     try:
-        old = [(path, text) for path, text in documents().items() if not path.exists() or path.read_text() != text]
+        made = documents()
     except InputError as error:
         sys.exit(f"error: {error}")
-    for path, text in old:
+    old = [page for page, text in made.items() if not page.exists() or page.read_text() != text]
+    for page in old:
         if not arguments.check:
-            write_atomically(path, lambda place, text=text: place.write_text(text))
-        print(f"{path}: {'is old; run: make docs' if arguments.check else 'written'}")
-    sys.exit(1 if arguments.check and old else 0)
+            write_atomically(page, lambda place, text=made[page]: place.write_text(text))
+        print(f"{page}: {'is old; run: make docs' if arguments.check else 'written'}")
+    empty = without_claims(made)
+    for page in empty:
+        print(f"{page}: its claims were never made; run: {MAKE_CLAIMS}")
+    sys.exit(1 if arguments.check and (old or empty) else 0)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ import pandas as pd
 
 from hessketch.claims.claim import Tables
 from hessketch.claims.observations import largest_sample, observed, plain, required, rows
+from hessketch.runs import IDENTITY
 
-_RUN = [
-    "dataset", "label_noise", "network", "norm", "width", "loss", "trainer", "seed", "examples_per_class",
-    "learning_rate",
-]  # fmt: skip
+_RUN = list(IDENTITY)
 _NEAR = 0.01  # of the largest magnitude
 
 

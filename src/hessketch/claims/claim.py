@@ -35,14 +35,14 @@ class Claim:
     place : where it stands there: 'Figure 4', 'abstract', 'question 2'
     statement : what the paper says, in our words
     quantity : what is measured, one line; `unit` its unit, '' for a ratio or share
-    sense, threshold : the criterion: the quantity is `at least` or `at most` the threshold. Fixed before any
-        measurement, from the paper and from what chance or a trivial network would give
+    sense, threshold : the criterion: the quantity is `at least` or `at most` the threshold. Fixed before any verdict
+        was computed, from the paper and from what chance or a trivial network would give
     why : why this threshold decides the statement
     study, tables : what it is computed from: `results/PROFILE/STUDY/TABLE.parquet`; `study` also names the figures
     figure : glob below `figures/PROFILE/STUDY/`, without suffix, of the figure to look at
     pictured : what the paper's own figure or passage shows, in words
     measure : tables to observations, with the columns OBSERVED; raises NotTested with its reason
-    over : whether the criterion must hold in `every case` (the worst one decides) or for the `mean of cases`
+    over : whether the criterion must hold in `every case` or for the `mean of cases`
     """
 
     name: str

@@ -9,19 +9,22 @@ from hessketch.claims.papers import PAPERS
 
 _HEAD = """# Claims
 
-{count} statements of the five papers, each with the criterion that decides it. The criteria were fixed before anything
-was looked at, from the papers and from what chance or a trivial network would give; since this file is made from
-`src/hessketch/claims`, a criterion that is changed later shows in its history. Verdicts are not here: they are computed
-from a profile's tables,
+{count} statements of the five papers, each with the criterion that decides it. The criteria were fixed before any
+verdict was computed, from the papers and from what chance or a trivial network would give. Tables of the studies had
+been recorded by then. Since this file is made from `src/hessketch/claims`, a criterion that is changed later shows in
+its history. Verdicts are not here: they are computed from a profile's tables,
 
     snakemake --cores 1 claims                  # of the demo; --configfile for another profile
     python -m hessketch claims results/demo     # of any folder of results
 
 and are *supported*, *contradicted* or *not tested at this scale*. Of each case (data set, network, and what else is
-varied) the mean over seeds counts. Where a criterion must hold in every case the worst one decides, for a mean of cases
-they are averaged within each seed first. A value has to be on its side of the threshold by more than one standard error
-over the seeds; nearer, more seeds are needed and the claim is not tested. With one seed the value alone decides, and
-the verdict says so.
+varied) the mean over seeds counts. It is certainly on a side of the threshold if it lies there by more than one
+standard error over the seeds; with one seed the value alone decides, and the verdict says so. Where a criterion must
+hold in every case, the claim is contradicted if any case is certainly on the wrong side (the worst such case is shown),
+supported if all are certainly on the right side, and else not tested: more seeds are needed. For a mean of cases they
+are averaged within each seed first, and this mean is held against the threshold. One standard error over few seeds is a
+low bar: of many cases near a threshold some pass it, to either side, by chance. How many of the cases meet the
+criterion and how many were not measured is said with the verdict.
 
 How much a verdict can mean depends on how well a paper's protocol is known: each paper's *evidence* says it.
 

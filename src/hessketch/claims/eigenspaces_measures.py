@@ -4,8 +4,18 @@ import numpy as np
 import pandas as pd
 
 from hessketch.claims.claim import Tables
-from hessketch.claims.measuring import at_first, at_last, by_seed, ends_along, finished, first_half, of_runs, worded
-from hessketch.claims.observations import observed, required
+from hessketch.claims.measuring import (
+    SHORT,
+    at_first,
+    at_last,
+    by_seed,
+    ends_along,
+    finished,
+    first_half,
+    of_runs,
+    worded_cases,
+)
+from hessketch.claims.observations import required
 from hessketch.runs import IDENTITY
 from hessketch.studies.eigenspaces import METHODS, nearest_k, trained_by
 from hessketch.studies.eigenspaces_comparisons import width_summary
@@ -18,8 +28,6 @@ _SHARE = 0.05
 _LEAST_SHARE = 0.02  # of p: below it the authors' own logs are below chance
 _SPLITS = {"trainer": "{}", "split": "{} Hessian"}
 _NETWORK = ["dataset", "label_noise", "loss", "trainer", "split"]
-_NOT_KNOWN = "what was measured is not known (NaN) in any run"
-_SHORT = "runs with two checkpoints or more are needed"
 
 
 def least_times_chance(tables: Tables) -> pd.DataFrame:
@@ -36,13 +44,13 @@ def small_mask_times_chance(tables: Tables) -> pd.DataFrame:
     """Overlap over chance of ten parameters at the last checkpoint, of the authors' network."""
     frame = _their_network(most_trusted(_magnitude(tables)))
     frame = required(frame[frame["k"] == _THEIR_SMALL_K], f"needs overlaps at k = {_THEIR_SMALL_K}")
-    return _observed(_times(required(frame[at_last(frame, "time")], _SHORT), "chance"))
+    return _observed(_times(required(frame[at_last(frame, "time")], SHORT), "chance"))
 
 
 def last_over_early_peak(tables: Tables) -> pd.DataFrame:
     """Overlap at the last checkpoint over the highest in the first half, at 5 % of p."""
     frame = overlaps(tables)
-    last = required(frame[at_last(frame, "time")], _SHORT).assign(value=lambda own: own["overlap"])
+    last = required(frame[at_last(frame, "time")], SHORT).assign(value=lambda own: own["overlap"])
     early = _of_splits(frame[first_half(frame, "time")].assign(value=frame["overlap"]), "max")
     both = last.merge(early[[*IDENTITY, "split", "value"]], on=[*IDENTITY, "split"], suffixes=("", "_early"))
     return _observed(both.assign(value=both["value"] / both["value_early"]))
@@ -72,7 +80,7 @@ def initial_beyond_layers(tables: Tables) -> pd.DataFrame:
 def trained_beyond_layers(tables: Tables) -> pd.DataFrame:
     """Overlap over chance by layer at 5 % of p, mean over checkpoints after the first."""
     frame = _times(overlaps(tables), "chance_by_layer")
-    return _observed(_of_splits(required(frame[~at_first(frame, "time")], _SHORT)))
+    return _observed(_of_splits(required(frame[~at_first(frame, "time")], SHORT)))
 
 
 def beyond_dead_inputs(tables: Tables) -> pd.DataFrame:
@@ -125,4 +133,4 @@ def _of_splits(frame: pd.DataFrame, how: str = "mean") -> pd.DataFrame:
 
 
 def _observed(frame: pd.DataFrame) -> pd.DataFrame:
-    return observed(frame, _NOT_KNOWN, worded(frame, _SPLITS))
+    return worded_cases(frame, _SPLITS)

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 
 from hessketch.claims.claim import NotTested, Tables
-from hessketch.claims.observations import rows
+from hessketch.claims.observations import NOT_KNOWN, observed, rows
 from hessketch.records import joined
 from hessketch.runs import IDENTITY
+
+SHORT = "runs with two checkpoints or more are needed"
 
 
 def finished(tables: Tables, name: str) -> pd.DataFrame:
@@ -86,6 +88,11 @@ def worded(frame: pd.DataFrame, words: Mapping[str, str]) -> pd.Series:
     parts = [[text.format(value) for value in frame[name]] for name, text in varied.items()]
     joint = [", ".join(texts) for texts in zip(*parts, strict=True)] if parts else [""] * len(frame)
     return pd.Series(joint, index=frame.index, dtype=object)
+
+
+def worded_cases(frame: pd.DataFrame, words: Mapping[str, str], missing: str = NOT_KNOWN) -> pd.DataFrame:
+    """Observations, as `observed` makes them, of cases told apart by those of `words` that vary, as `worded` has it."""
+    return observed(frame, missing, worded(frame, words))
 
 
 def decades(values: pd.Series) -> pd.Series:

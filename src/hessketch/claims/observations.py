@@ -1,5 +1,8 @@
 """What the measures of the claims share: rows of a table, and observations made of them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -8,6 +11,8 @@ from hessketch.runs import number_text
 
 MANY_PARAMETERS = 10_000_000
 """From how many parameters a claim about networks of millions counts as tested."""
+
+NOT_KNOWN = "what was measured is not known (NaN) in any run"
 
 SETTING = ("dataset", "label_noise", "network", "norm", "width", "loss", "trainer")
 """What differs between networks, besides the sample size, the learning rate and the seed."""
@@ -54,10 +59,11 @@ def observed(chosen: pd.DataFrame, missing: str, case: pd.Series | str = "") -> 
     """Observations of rows that have dataset, network, norm, width, p, n, seed and `value`.
 
     `case` is told apart further by the setting's loss, label noise and sample size where they vary. Rows without a
-    value (NaN) are left out. Raises NotTested with `missing` where none is left.
+    value (NaN) stay, so that a verdict can count the cases that have none. Raises NotTested with `missing` where no row
+    has a value.
     """
     chosen = chosen.assign(case=case)
-    chosen = required(chosen[chosen["value"].notna()], missing)
+    required(chosen[chosen["value"].notna()], missing)
     words = _told_apart(chosen)
     chosen = chosen.assign(
         case=[", ".join(filter(None, (own, *more))) for own, more in zip(chosen["case"], words, strict=True)],
@@ -81,7 +87,7 @@ def _told_apart(chosen: pd.DataFrame) -> list[list[str]]:
     return words
 
 
-def case_name(case: pd.Series) -> str:
+def case_name(case: Mapping[str, Any]) -> str:
     """`fashion_mnist, vgg11-batch x 0.125, test` of a row with the columns CASE."""
     network = case["network"] if np.isnan(case["width"]) else f"{case['network']} x {number_text(case['width'])}"
     return ", ".join(filter(None, (case["dataset"], network, case["case"])))
@@ -90,10 +96,10 @@ def case_name(case: pd.Series) -> str:
 def scale(observations: pd.DataFrame) -> str:
     """At what scale was observed: data sets; networks with widths; p; n; seeds."""
     networks = observations[["network", "width"]].drop_duplicates().sort_values(["network", "width"])
-    bare = networks.assign(dataset="", case="")
+    bare = networks.assign(dataset="", case="").to_dict("records")
     parts = [
         ", ".join(sorted(set(filter(None, observations["dataset"])))),
-        ", ".join(filter(None, (case_name(network) for _, network in bare.iterrows()))),
+        ", ".join(filter(None, map(case_name, bare))),
         _range("p", observations["p"]),
         _range("n", observations["n"]),
         f"{observations['seed'].nunique()} seed" + "s" * (observations["seed"].nunique() > 1),

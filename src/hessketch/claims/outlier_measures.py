@@ -5,12 +5,19 @@ import pandas as pd
 
 from hessketch.claims.claim import NotTested, Tables
 from hessketch.claims.observations import large_networks, largest_sample, observed, plain, required, rows
+from hessketch.runs import IDENTITY
 
 OUTLIERS = "full_spectrum/outliers"
 _FEW_CLASSES = 100
 _LEAST_GROWTH = 5  # times as many examples, so that more outliers can be expected
-_MODEL = ["dataset", "label_noise", "network", "norm", "width", "loss", "trainer", "seed"]
-_RUN = [*_MODEL, "examples_per_class", "learning_rate"]
+_RUN = list(IDENTITY)
+_MODEL = [name for name in _RUN if name not in ("examples_per_class", "learning_rate")]
+NEAR = 0.003
+"""Of the range of a spectrum: the width of the kernel of its density, within which two eigenvalues make one peak."""
+_NOT_CONVERGED = (
+    f"subspace iteration has not converged to {NEAR:g} of the range in any spectrum: spectrum.deflation_iterations is "
+    "too small"
+)
 _UNCOUNTED = "Lanczos found too few eigenvalues to count C outliers among them: spectrum.lanczos_steps is too small"
 
 
@@ -36,8 +43,8 @@ def outliers_of_hundred_classes(tables: Tables) -> pd.DataFrame:
         counted[counted["classes"] >= _FEW_CLASSES],
         f"the data have {counted['classes'].max()} classes at most: CIFAR-100 is in the profile `paper`",
     )
-    many = required(many[many["examined"] // 2 >= many["classes"]], _UNCOUNTED)
-    return observed(many.assign(value=many["outlier_count"] / many["classes"]), _UNCOUNTED)
+    value = (many["outlier_count"] / many["classes"]).where(_countable(many))
+    return observed(many.assign(value=value), _UNCOUNTED)
 
 
 def _counted(tables: Tables, split: str) -> pd.DataFrame:
@@ -49,9 +56,13 @@ def _counted(tables: Tables, split: str) -> pd.DataFrame:
 
 def _missing_outliers(counted: pd.DataFrame) -> pd.DataFrame:
     few = required(counted[counted["classes"] < _FEW_CLASSES], "all data have 100 classes or more")
-    # At most half of the values that the test of gaps looks at can come out as outliers.
-    few = required(few[few["examined"] // 2 >= few["classes"]], _UNCOUNTED)
-    return observed(few.assign(value=(few["outlier_count"] - few["classes"]).abs() / few["classes"]), _UNCOUNTED)
+    value = ((few["outlier_count"] - few["classes"]).abs() / few["classes"]).where(_countable(few))
+    return observed(few.assign(value=value), _UNCOUNTED)
+
+
+def _countable(counted: pd.DataFrame) -> pd.Series:
+    """Whether C outliers could be found: at most half of the values that the test of gaps looks at."""
+    return counted["examined"] // 2 >= counted["classes"]
 
 
 def ratio_of_splits(tables: Tables) -> pd.DataFrame:
@@ -77,7 +88,10 @@ def distance_to_ggn(tables: Tables) -> pd.DataFrame:
 
 
 def residual_over_outliers(tables: Tables) -> pd.DataFrame:
-    """Largest |eigenvalue| of the residual over the C-th largest eigenvalue of the test Hessian."""
+    """Largest |eigenvalue| of the residual over the C-th largest eigenvalue of the test Hessian, the least outlier.
+
+    It is known where C outliers or more were counted by their gaps: with fewer the C-th is one of the bulk.
+    """
     counted = _counted(tables, "test")
     eigenvalues = rows(tables, "full_spectrum/eigenvalues")
     own = eigenvalues[(eigenvalues["operator"] == "hessian") & (eigenvalues["split"] == "test")]
@@ -85,21 +99,25 @@ def residual_over_outliers(tables: Tables) -> pd.DataFrame:
     least = own[place == own["classes"]]
     pairs = counted.merge(least[[*_RUN, "eigenvalue"]], on=_RUN)
     value = (pairs["residual_edge"] / pairs["eigenvalue"]).where(pairs["eigenvalue"] > 0, np.inf)
-    value = value.where(pairs["residual_edge"].notna())
-    return observed(pairs.assign(value=value), "no residual, or fewer than C eigenvalues of the test Hessian")
+    pairs = pairs.assign(value=value.where(pairs["residual_edge"].notna()))
+    required(pairs[pairs["value"].notna()], "no residual, or fewer than C eigenvalues of the test Hessian")
+    enough = pairs["outlier_count"] >= pairs["classes"]
+    missing = f"needs C counted outliers; at most {pairs['outlier_count'].max()} were counted in a test Hessian"
+    return observed(pairs.assign(value=pairs["value"].where(enough)), missing)
 
 
 def growth_of_outliers(tables: Tables) -> pd.DataFrame:
     """Outliers of the GGN at the largest training set less those at the smallest, each split."""
     table = plain(rows(tables, OUTLIERS))
     ggn = table[table["operator"] == "ggn"]
+    ggn = ggn.assign(outliers=ggn["outlier_count"].where(_countable(ggn)))
     train = ggn.loc[ggn["split"] == "train", [*_RUN, "n"]].rename(columns={"n": "trained_on"})
     found = []
     for (*_, split), group in ggn.merge(train, on=_RUN).groupby([*_MODEL, "split"], dropna=False):
         ordered = group.sort_values("trained_on")
         least, most = ordered.iloc[0], ordered.iloc[-1]
         if most["trained_on"] >= _LEAST_GROWTH * least["trained_on"]:
-            value = float(most["outlier_count"] - least["outlier_count"])
+            value = float(most["outliers"] - least["outliers"])
             case = f"{split}, {least['trained_on']} to {most['trained_on']} examples"
             found.append({**most, "value": value, "of_case": case})
     if not found:
@@ -108,14 +126,15 @@ def growth_of_outliers(tables: Tables) -> pd.DataFrame:
             "wider range"
         )
     table = pd.DataFrame(found).drop(columns="examples_per_class")
-    return observed(table, "no GGN was computed", table["of_case"])
+    return observed(table, _UNCOUNTED, table["of_case"])
 
 
 def distance_to_ritz_values(tables: Tables) -> pd.DataFrame:
     """Largest distance of the C leading eigenvalues from the nearest Ritz value, over the range of the spectrum.
 
-    Left out are spectra whose eigenvalues are Ritz values to the last digit: the fast method has both from one Lanczos
-    run, where they cannot differ.
+    It is known where subspace iteration has converged: no residual norm of the C, which bounds an eigenvalue's error,
+    is above NEAR of the range. Left out are spectra whose eigenvalues are Ritz values to the last digit: the fast
+    method has both from one Lanczos run, where they cannot differ.
     """
     pairs, ritz = (plain(rows(tables, f"full_spectrum/{name}")) for name in ("eigenvalues", "ritz"))
     raw = ritz[~ritz["deflated"] & (ritz["start_vector"] == ritz["start_vector"].min())]
@@ -130,10 +149,12 @@ def distance_to_ritz_values(tables: Tables) -> pd.DataFrame:
         if len(group) == group["classes"].iloc[0] and key in values:
             distances = np.abs(group["eigenvalue"].to_numpy()[:, None] - values[key]).min(axis=1)
             if distances.any():
-                found.append({**group.iloc[0], "value": distances.max() / np.ptp(values[key])})
+                extent = np.ptp(values[key])
+                converged = group["residual_norm"].max() <= NEAR * extent
+                found.append({**group.iloc[0], "value": distances.max() / extent if converged else np.nan})
     if not found:
         raise NotTested(missing)
-    return observed(pd.DataFrame(found), missing)
+    return observed(pd.DataFrame(found), _NOT_CONVERGED)
 
 
 def _train_hessians(table: pd.DataFrame, missing: str) -> pd.DataFrame:

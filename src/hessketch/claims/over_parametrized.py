@@ -1,6 +1,7 @@
 """What Sagun et al. 2017 (arXiv 1706.04454) say of whole spectra: a bulk at zero and outliers that the data set.
 
-Of their experiments no number is known to us: criteria are counts and signs of trends, held against chance.
+Their experiments are recalled and not read, and no number of them is known to us: criteria are counts and signs of
+trends, held against chance.
 """
 
 from functools import partial
@@ -22,12 +23,12 @@ _SPECTRUM = (
         why="Most eigenvalues; of a random symmetric matrix (semicircle) 0.0013 are so small.",
         tables=("over_parametrized/runs", "over_parametrized/counts"),
         figure="*/spectrum_before_after",
-        pictured="histogram or sorted eigenvalues after training: nearly all at zero",
+        pictured="as recalled: histogram or sorted eigenvalues after training: nearly all at zero",
         measure=measures.trained_near_zero,
     ),
     _claim(
         name="outliers_number_the_classes",
-        place="abstract",
+        place="experiments, as recalled and as Papyan 2018 reads them",
         statement="Away from the bulk are about as many large eigenvalues as there are classes.",
         quantity="distance of the number of outliers (up to the widest gap among the 3 C largest) of the trained "
         "Hessian from C - 1 or C, over C, images",
@@ -37,12 +38,12 @@ _SPECTRUM = (
         over="mean of cases",
         tables=("over_parametrized/runs", "over_parametrized/counts"),
         figure="*/spectrum_before_after",
-        pictured="about C eigenvalues right of the bulk",
+        pictured="as recalled: about C eigenvalues right of the bulk",
         measure=measures.outliers_off_classes,
     ),
     _claim(
         name="negative_eigenvalues_shrink",
-        place="spectra before and after training",
+        place="experiments, as recalled",
         statement="Negative eigenvalues shrink against positive ones during training.",
         quantity="- smallest / largest eigenvalue of the trained Hessian over the same before training",
         sense="at most",
@@ -50,12 +51,12 @@ _SPECTRUM = (
         why="1 is no change.",
         tables=("over_parametrized/runs", "over_parametrized/counts"),
         figure="*/training",
-        pictured="spectra before and after training, the left side shorter after it",
+        pictured="as recalled: spectra before and after training, the left side shorter after it",
         measure=measures.negative_ratio_change,
     ),
     _claim(
         name="negative_eigenvalues_small_after_training",
-        place="spectra before and after training",
+        place="experiments, as recalled",
         statement="After training few and only small negative eigenvalues are left.",
         quantity="- smallest / largest eigenvalue of the trained Hessian",
         sense="at most",
@@ -63,12 +64,12 @@ _SPECTRUM = (
         why="A tenth of the largest; a spectrum symmetric about zero has 1.",
         tables=("over_parametrized/runs", "over_parametrized/counts"),
         figure="*/spectrum_before_after",
-        pictured="spectrum after training, hardly reaching below zero",
+        pictured="as recalled: spectrum after training, hardly reaching below zero",
         measure=measures.trained_negative_ratio,
     ),
     _claim(
         name="too_few_examples_leave_zeros",
-        place="decomposition of the Hessian",
+        place="decomposition of the Hessian, derived",
         statement="The first term of the Hessian has at least as many zero eigenvalues as parameters exceed N C.",
         quantity="zero eigenvalues (within rounding) of the trained GGN less the p - n (C - 1) that its rank leaves",
         unit="eigenvalues",
@@ -83,7 +84,7 @@ _SPECTRUM = (
     ),
     _claim(
         name="hessian_degenerate_after_training",
-        place="decomposition of the Hessian",
+        place="decomposition of the Hessian, derived",
         statement="Near a fitted minimum the Hessian is as degenerate as its first term.",
         quantity="eigenvalues of the trained Hessian below 1e-3 of the largest, less p - n C, over p, networks with "
         "p > n C",
@@ -97,7 +98,7 @@ _SPECTRUM = (
     ),
     _claim(
         name="outliers_are_those_of_the_first_term",
-        place="decomposition of the Hessian",
+        place="decomposition of the Hessian, derived",
         statement="After training the large eigenvalues of the Hessian are those of its first term, the GGN.",
         quantity="difference of the r-th largest eigenvalues over the GGN's, mean over r to C",
         sense="at most",
@@ -105,21 +106,21 @@ _SPECTRUM = (
         why="A tenth, where one marker covers both on a plot.",
         tables=("over_parametrized/runs", "over_parametrized/outlier_match"),
         figure="*/output_gradients",
-        pictured="top eigenvalues of both matrices, coinciding",
+        pictured="as recalled: top eigenvalues of both matrices, coinciding",
         measure=measures.ggn_difference,
     ),
     _claim(
         name="outlier_directions_come_from_output_gradients",
         place="abstract",
         statement="Outliers are tied to the covariance of the gradients of the network's outputs.",
-        quantity="overlap of the eigenspaces of the C largest eigenvalues of the trained Hessian and of the second "
-        "moment of output gradients",
+        quantity="overlap of the eigenspaces of the C largest eigenvalues of the trained Hessian and of the uncentred "
+        "second moment of output gradients, from which the covariance differs by the mean",
         sense="at least",
         threshold=0.5,
         why="More of the space is common than not; random spaces share C / p.",
         tables=("over_parametrized/runs", "over_parametrized/outlier_match"),
         figure="*/output_gradients",
-        pictured="top eigenvalues of the Hessian and of the covariance of output gradients",
+        pictured="as recalled: top eigenvalues of the Hessian and of the covariance of output gradients",
         measure=measures.output_gradient_overlap,
     ),
 )
@@ -135,7 +136,7 @@ _SWEEPS = (
         why="1 is a share that stays: what is added is near zero at least as often as what was there.",
         tables=("over_parametrized/runs", "over_parametrized/counts"),
         figure="*/width_counts",
-        pictured="sorted eigenvalues of networks of growing width: a longer flat part",
+        pictured="as recalled: sorted eigenvalues of networks of growing width: a longer flat part",
         measure=measures.width_on_near_zeros,
     ),
     _claim(
@@ -148,7 +149,7 @@ _SWEEPS = (
         why="A quarter of the growth in proportion to p, which is 1.",
         tables=("over_parametrized/runs", "over_parametrized/counts"),
         figure="*/width_counts",
-        pictured="sorted eigenvalues of networks of growing width: as many large ones",
+        pictured="as recalled: sorted eigenvalues of networks of growing width: as many large ones",
         measure=measures.width_on_outliers,
     ),
     _claim(
@@ -161,12 +162,12 @@ _SWEEPS = (
         why="Half of the growth in proportion to p, which is 1.",
         tables=("over_parametrized/runs", "over_parametrized/counts"),
         figure="*/width",
-        pictured="sorted eigenvalues of networks of growing width: large ones of like size",
+        pictured="as recalled: sorted eigenvalues of networks of growing width: large ones of like size",
         measure=measures.width_on_top_eigenvalue,
     ),
     _claim(
         name="clusters_set_the_number_of_outliers",
-        place="conjecture (b)",
+        place="conjecture (b); experiments, as recalled",
         statement="With the network fixed, more clusters in the data make more outliers, k - 1 to k of k clusters.",
         quantity="exponent of the number of outliers of the trained Hessian against the number of clusters",
         sense="at least",
@@ -174,7 +175,7 @@ _SWEEPS = (
         why="In proportion it is 1, without an effect 0.",
         tables=("over_parametrized/runs", "over_parametrized/counts"),
         figure="*/data",
-        pictured="largest eigenvalues for 2 to 50 Gaussian clusters: k outliers",
+        pictured="as recalled: largest eigenvalues for 2 to 50 Gaussian clusters: k outliers",
         measure=measures.clusters_on_outliers,
     ),
     _claim(
@@ -188,7 +189,7 @@ _SWEEPS = (
         why="Half of the growth in proportion, which is 1.",
         tables=("over_parametrized/runs", "over_parametrized/counts"),
         figure="*/data",
-        pictured="spectra for 2 to 50 Gaussian clusters: the same bulk",
+        pictured="as recalled: spectra for 2 to 50 Gaussian clusters: the same bulk",
         measure=measures.clusters_on_bulk,
     ),
     _claim(
@@ -203,7 +204,7 @@ _SWEEPS = (
         why="0 is no effect of the separation.",
         tables=("over_parametrized/runs", "over_parametrized/counts"),
         figure="*/data",
-        pictured="largest eigenvalues for clusters nearer and further apart",
+        pictured="as recalled: largest eigenvalues for clusters nearer and further apart",
         measure=measures.separation_on_top_eigenvalue,
     ),
 )

@@ -1,11 +1,13 @@
 """Measures of the claims on whole spectra: counts, the Hessian's first term, sweeps over widths and data."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from hessketch.claims.claim import Tables
-from hessketch.claims.measuring import by_seed, decades, ends_along, finished, of_runs, worded
-from hessketch.claims.observations import observed, required
+from hessketch.claims.measuring import by_seed, decades, ends_along, finished, of_runs, worded_cases
+from hessketch.claims.observations import required
 from hessketch.runs import IDENTITY
 from hessketch.studies.over_parametrized_sweeps import data_sweep, slopes
 
@@ -143,8 +145,8 @@ def _cluster_exponents(tables: Tables, quantity: str) -> pd.DataFrame:
 
 def _exponents(counts: pd.DataFrame, axis: str, quantity: str) -> pd.DataFrame:
     """Exponents of a quantity along an axis within each seed, of seeds that have the whole sweep."""
-    frame = by_seed(counts, slopes)
-    frame = frame[(frame["axis"] == axis) & (frame["quantity"] == quantity)]
+    frame = by_seed(counts, partial(slopes, quantities=[quantity]))
+    frame = frame[frame["axis"] == axis]
     sweep = ["fixed", "network", "norm", "width", "label_noise", "loss", "trainer"]
     frame = frame[frame["runs"] == frame.groupby(sweep, dropna=False)["runs"].transform("max")]
     return frame.assign(value=frame["exponent"], p=np.nan, n=np.nan)
@@ -155,4 +157,4 @@ def _magnitudes(observations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _observed(frame: pd.DataFrame) -> pd.DataFrame:
-    return observed(frame, "what was measured is not known (NaN) in any run", worded(frame, _TRAINERS))
+    return worded_cases(frame, _TRAINERS)

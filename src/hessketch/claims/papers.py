@@ -36,8 +36,9 @@ _ALL = (
         where="NeurIPS 2024",
         link="https://openreview.net/forum?id=0G0VpMjKyV",
         studies=("sharper_sketching", "predictor_hessian"),
-        evidence="Captions, the algorithm and the first author's code for predictor Hessians; no numbers: data, "
-        "network and rates of its Figure 1 are our choice.",
+        evidence="Read: captions, the conference's abstract and the first author's code for predictor Hessians. "
+        "Inferred: the curves of Figure 1 and details of Algorithm 1. No numbers: data, network and rates of Figure 1 "
+        "are our choice.",
     ),
     Paper(
         key="li2020",
@@ -47,7 +48,8 @@ _ALL = (
         where="arXiv:1907.10732, SDM 2020",
         link="https://arxiv.org/abs/1907.10732",
         studies=("sgd_dynamics",),
-        evidence="Its abstract and formulas; no numbers and no code: a reproduction by a declared protocol.",
+        evidence="Read: its abstract, with the three questions. Recalled or derived: formulas and what the experiments "
+        "show. No numbers and no code: a reproduction by a declared protocol.",
     ),
     Paper(
         key="fernandez2025",
@@ -67,7 +69,9 @@ _ALL = (
         where="arXiv:1706.04454v3, ICLR 2018 workshop",
         link="https://arxiv.org/abs/1706.04454",
         studies=("over_parametrized", "basins"),
-        evidence="Its abstract and opening; no numbers and no code: a reproduction by a declared protocol.",
+        evidence="Read: its abstract, with the conjectures, and its opening. Recalled: most experiments and their "
+        "figures, straight lines between solutions among them; derived: counts of zeros. No numbers and no code: a "
+        "reproduction by a declared protocol.",
     ),
 )
 PAPERS = {paper.key: paper for paper in _ALL}

@@ -77,15 +77,16 @@ def _mean_of_trainings(table: pd.DataFrame) -> pd.DataFrame:
 def share_near_zero(tables: Tables) -> pd.DataFrame:
     """Least share of the density within a tenth of the largest magnitude from zero, estimator `fast`."""
     table = _of_epochs(tables)
-    magnitudes = table.set_index(_SPECTRUM)["largest_magnitude"]
+    magnitudes = table.drop_duplicates(_SPECTRUM)[[*_SPECTRUM, "largest_magnitude"]]
+    magnitudes = magnitudes.rename(columns={"largest_magnitude": "extent"})
     density = rows(tables, "predictor_hessian/density")
     density = density[(density["kind"] == "epoch") & (density["estimator"] == "fast")]
+    density = density.merge(magnitudes, on=_SPECTRUM)
+    density = density[density["broadening"] <= _SHARP * density["extent"]]
     found = []
-    for key, curve in density.groupby(_SPECTRUM, dropna=False):
-        if key in magnitudes.index:
-            magnitude = float(magnitudes.loc[[key]].iloc[0])
-            if curve["broadening"].iloc[0] <= _SHARP * magnitude:
-                found.append({**curve.iloc[0], "value": _share_within(curve, _NEAR * magnitude)})
+    for _, curve in density.groupby(_SPECTRUM, dropna=False, sort=False):
+        first = curve.iloc[0]
+        found.append({**first, "value": _share_within(curve, _NEAR * first["extent"])})
     if not found:
         raise NotTested("no density of a predictor Hessian by the estimator `fast` resolves a tenth of its range")
     worst = pd.DataFrame(found).sort_values("value").drop_duplicates(_SETUP)

@@ -1,6 +1,7 @@
 """What Li et al. 2020 (arXiv 1907.10732) say of curvature, steps of SGD and a bound from the Hessian.
 
-Of their experiments no number is known to us: criteria come from what chance or a trivial prediction would give.
+Their experiments are recalled and not read, and no number of them is known to us: criteria come from what chance or a
+trivial prediction would give.
 """
 
 from functools import partial
@@ -14,7 +15,7 @@ _claim = partial(Claim, paper="li2020", study="sgd_dynamics")
 _CURVATURE = (
     _claim(
         name="dominant_eigenspaces_agree_early",
-        place="question 1",
+        place="question 1; experiments, as recalled",
         statement="Up to the middle of training the dominant eigenspaces of the Hessian and of the second moment of "
         "the gradients agree.",
         quantity="overlap of the two eigenspaces of the C largest eigenvalues (C classes), mean over the first half of "
@@ -24,12 +25,12 @@ _CURVATURE = (
         why="More of the space is common than not; random spaces of C of p dimensions share C / p.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/overlaps"),
         figure="*/overlap",
-        pictured="overlap of the dominant eigenspaces over training, high early and in the middle",
+        pictured="as recalled: overlap of the dominant eigenspaces over training, high early and in the middle",
         measure=measures.early_overlap,
     ),
     _claim(
         name="dominant_eigenvalues_differ",
-        place="question 1",
+        place="question 1; experiments, as recalled",
         statement="The eigenvalues in these agreeing spaces do not match: the Hessian is not the second moment.",
         quantity="difference of the r-th largest eigenvalues over the larger magnitude, mean over r to C and over the "
         "first half of the checkpoints, labels without noise",
@@ -38,12 +39,12 @@ _CURVATURE = (
         why="A factor of two, plain on a logarithmic axis; equal matrices have 0.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/eigenvalues"),
         figure="*/eigenvalues",
-        pictured="eigenvalues of both matrices side by side, at different heights",
+        pictured="as recalled: eigenvalues of both matrices side by side, at different heights",
         measure=measures.eigenvalue_difference,
     ),
     _claim(
         name="most_hessian_eigenvalues_near_zero",
-        place="question 1",
+        place="question 1; experiments, as recalled",
         statement="Few eigenvalues of the Hessian are large, over a bulk near zero.",
         quantity="share of the p eigenvalues below 1e-3 of the largest magnitude, mean over checkpoints",
         sense="at least",
@@ -51,12 +52,12 @@ _CURVATURE = (
         why="Most eigenvalues; of a random symmetric matrix (semicircle) 0.0013 are so small.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/curvature"),
         figure="*/eigenvalues",
-        pictured="whole spectra: a few large eigenvalues and a bulk at zero",
+        pictured="as recalled: whole spectra: a few large eigenvalues and a bulk at zero",
         measure=measures.near_zero_share,
     ),
     _claim(
         name="second_moment_lies_in_as_many_directions_as_classes",
-        place="question 1",
+        place="question 1; experiments, as recalled",
         statement="About as many eigenvalues of the second moment of the gradients are large as there are classes.",
         quantity="share of its trace in its C largest eigenvalues, mean over checkpoints",
         sense="at least",
@@ -64,12 +65,12 @@ _CURVATURE = (
         why="C directions hold more than all others together; equal eigenvalues would leave them C / p.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/eigenvalues", "sgd_dynamics/curvature"),
         figure="*/eigenvalues",
-        pictured="about C eigenvalues of the second moment stand out",
+        pictured="as recalled: about C eigenvalues of the second moment stand out",
         measure=measures.leading_trace_share,
     ),
     _claim(
         name="hessian_keeps_negative_eigenvalues",
-        place="question 1",
+        place="question 1; experiments, as recalled",
         statement="The Hessian, unlike the second moment, also has negative eigenvalues.",
         quantity="- smallest / largest eigenvalue of the Hessian, mean over checkpoints",
         sense="at least",
@@ -77,12 +78,12 @@ _CURVATURE = (
         why="Below 1e-3 of the largest an eigenvalue counts as zero in this study; the second moment has none below 0.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/curvature"),
         figure="*/eigenvalues",
-        pictured="negative eigenvalues of the Hessian beside the positive ones",
+        pictured="as recalled: negative eigenvalues of the Hessian beside the positive ones",
         measure=measures.negative_ratio,
     ),
     _claim(
         name="top_eigenvalues_rise_then_fall",
-        place="question 1",
+        place="question 1; experiments, as recalled",
         statement="The largest eigenvalues of both matrices first rise and then fall during training.",
         quantity="share of runs by mini-batches whose largest eigenvalue rises and then falls, each by over 10 %, mean "
         "of the two matrices, labels without noise",
@@ -92,12 +93,12 @@ _CURVATURE = (
         over="mean of cases",
         tables=("sgd_dynamics/runs", "sgd_dynamics/eigenvalues"),
         figure="*/eigenvalues",
-        pictured="largest eigenvalues over iterations, with a maximum within training",
+        pictured="as recalled: largest eigenvalues over iterations, with a maximum within training",
         measure=measures.rises_then_falls,
     ),
     _claim(
         name="label_noise_raises_top_eigenvalue",
-        place="question 1, random labels",
+        place="question 1: random labels; experiments, as recalled",
         statement="The more labels are random, the larger the largest eigenvalues of the Hessian become.",
         quantity="highest top eigenvalue during training, most label noise against none, same seed",
         unit="decades",
@@ -106,12 +107,12 @@ _CURVATURE = (
         why="0 is no effect of the labels.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/eigenvalues"),
         figure="*/eigenvalues",
-        pictured="eigenvalues over iterations for true and for partly random labels, the latter larger",
+        pictured="as recalled: eigenvalues over iterations for true and for partly random labels, the latter larger",
         measure=measures.noise_on_peak,
     ),
     _claim(
         name="label_noise_keeps_top_eigenvalue",
-        place="question 1, random labels",
+        place="question 1: random labels; experiments, as recalled",
         statement="The more labels are random, the longer the large eigenvalues of the Hessian live.",
         quantity="top eigenvalue at the last checkpoint, most label noise against none, same seed",
         unit="decades",
@@ -120,12 +121,13 @@ _CURVATURE = (
         why="0 is no effect of the labels.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/eigenvalues"),
         figure="*/eigenvalues",
-        pictured="eigenvalues over iterations for true and for partly random labels, the latter falling later",
+        pictured="as recalled: eigenvalues over iterations for true and for partly random labels, the latter falling "
+        "later",
         measure=measures.noise_on_last,
     ),
     _claim(
         name="overlap_falls_late",
-        place="question 1",
+        place="question 1; experiments, as recalled",
         statement="Late in training the dominant eigenspaces of the Hessian and of the second moment agree less.",
         quantity="overlap at the last checkpoint less its mean over the first half, labels without noise",
         sense="at most",
@@ -134,12 +136,12 @@ _CURVATURE = (
         over="mean of cases",
         tables=("sgd_dynamics/runs", "sgd_dynamics/overlaps"),
         figure="*/overlap",
-        pictured="overlap of the dominant eigenspaces over training, falling at its end",
+        pictured="as recalled: overlap of the dominant eigenspaces over training, falling at its end",
         measure=measures.late_overlap_change,
     ),
     _claim(
         name="overlap_falls_with_label_noise",
-        place="question 1, random labels",
+        place="question 1: random labels; experiments, as recalled",
         statement="With random labels the dominant eigenspaces of the Hessian and of the second moment agree less.",
         quantity="overlap, mean over checkpoints, with the most label noise less that without, same seed",
         sense="at most",
@@ -148,12 +150,12 @@ _CURVATURE = (
         over="mean of cases",
         tables=("sgd_dynamics/runs", "sgd_dynamics/overlaps"),
         figure="*/overlap",
-        pictured="overlap over training for true and for partly random labels, the latter lower",
+        pictured="as recalled: overlap over training for true and for partly random labels, the latter lower",
         measure=measures.noise_on_overlap,
     ),
     _claim(
         name="batch_size_leaves_spectral_shape",
-        place="question 1, batch sizes",
+        place="question 1: batch sizes; experiments, as recalled",
         statement="The size of mini-batches changes little in the shape of the spectrum.",
         quantity="difference of the r-th eigenvalue over the largest between the smallest and the largest batches, "
         "mean over r from 2 to C and over checkpoints after the first",
@@ -162,7 +164,7 @@ _CURVATURE = (
         why="A tenth of the largest eigenvalue; two lists of nine uniform random numbers, sorted, differ by 0.14.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/eigenvalues"),
         figure="*/eigenvalues",
-        pictured="spectra after training with small and with large batches, alike",
+        pictured="as recalled: spectra after training with small and with large batches, alike",
         measure=measures.batch_on_shape,
     ),
 )
@@ -170,7 +172,7 @@ _CURVATURE = (
 _STEPS = (
     _claim(
         name="steps_lower_the_loss_early",
-        place="question 2",
+        place="question 2; experiments, as recalled",
         statement="Early in training a step of SGD lowers the loss with high probability.",
         quantity="share of sampled mini-batch steps at the first checkpoint that lower the loss, fixed step size",
         sense="at least",
@@ -178,12 +180,12 @@ _STEPS = (
         why="High probability; a symmetric random change gives 0.5.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/loss_changes"),
         figure="*/decrease-noise*",
-        pictured="distribution of the loss change early in training, below zero",
+        pictured="as recalled: distribution of the loss change early in training, below zero",
         measure=steps.early_decrease,
     ),
     _claim(
         name="loss_change_symmetric_late",
-        place="question 2",
+        place="question 2; experiments, as recalled",
         statement="Late in training the loss change of a step is a random variable nearly symmetric about zero.",
         quantity="distance from 1/2 of the share of sampled mini-batch steps at the last checkpoint that lower the "
         "loss, fixed step size",
@@ -193,27 +195,28 @@ _STEPS = (
         over="mean of cases",
         tables=("sgd_dynamics/runs", "sgd_dynamics/loss_changes"),
         figure="*/decrease-noise*",
-        pictured="distribution of the loss change late in training, about zero",
+        pictured="as recalled: distribution of the loss change late in training, about zero",
         measure=steps.late_asymmetry,
     ),
     _claim(
         name="quantile_bounds_hold",
-        place="question 2",
+        place="question 2; experiments, as recalled",
         statement="The loss change of a step lies within bounds from the first two moments of the gradients.",
-        quantity="share of checkpoints at which neither bound is passed more often than with its probability, mini-"
-        "batches, all schemes",
+        quantity="share of checkpoints at which the quantiles of the loss changes of sampled mini-batches, at the "
+        "bounds' own probability, lie within them, all schemes",
         sense="at least",
         threshold=0.95,
-        why="Bounds that fail with a probability of 5 % hold at 95 % of the points.",
+        why="Bounds that hold are passed nowhere more often than with their probability: one point in twenty is left "
+        "to the error of sampled quantiles. Bounds may hold because they are wide: how wide is not asked.",
         over="mean of cases",
         tables=("sgd_dynamics/runs", "sgd_dynamics/loss_changes"),
         figure="*/loss_change-noise*",
-        pictured="quantiles of the measured loss change between the predicted bounds",
+        pictured="as recalled: quantiles of the measured loss change between the predicted bounds",
         measure=steps.bounds_coverage,
     ),
     _claim(
         name="second_order_mean_predicts_loss_change",
-        place="question 2",
+        place="question 2; experiments, as recalled",
         statement="The mean loss change of a step follows from the first two moments of the gradients and the Hessian.",
         quantity="difference of predicted and measured mean over the measured, median over checkpoints, mini-batches",
         sense="at most",
@@ -222,12 +225,12 @@ _STEPS = (
         over="mean of cases",
         tables=("sgd_dynamics/runs", "sgd_dynamics/loss_changes"),
         figure="*/loss_change-noise*",
-        pictured="mean loss change, measured and by its second-order terms",
+        pictured="as recalled: mean loss change, measured and by its second-order terms",
         measure=steps.mean_error,
     ),
     _claim(
         name="adaptive_steps_lower_the_mean_loss",
-        place="question 2, adaptive step size",
+        place="question 2: adaptive step size; experiments, as recalled",
         statement="With an adaptive step size the loss decreases in expectation at every point: a supermartingale.",
         quantity="share of checkpoints at which the mean loss change of an adaptive step is negative, mini-batches",
         sense="at least",
@@ -236,7 +239,7 @@ _STEPS = (
         over="mean of cases",
         tables=("sgd_dynamics/runs", "sgd_dynamics/loss_changes"),
         figure="*/decrease-noise*",
-        pictured="loss change with fixed and with adaptive steps",
+        pictured="as recalled: loss change with fixed and with adaptive steps",
         measure=steps.adaptive_decrease,
     ),
 )
@@ -244,20 +247,20 @@ _STEPS = (
 _BOUND = (
     _claim(
         name="bound_rises_with_label_noise",
-        place="question 3",
+        place="question 3; experiments, as recalled",
         statement="The generalisation bound from the Hessian rises with the share of random labels.",
         quantity="bound on the posterior's error with the most label noise less that without, same seed",
         sense="at least",
         threshold=0.0,
-        why="0 is no effect of the labels.",
+        why="0 is no effect of the labels. A bound above 1 - 1/C, that of guessing, bounds nothing and is left out.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/bounds"),
         figure="*/bound",
-        pictured="bound and its terms over the share of random labels, rising",
+        pictured="as recalled: bound and its terms over the share of random labels, rising",
         measure=steps.noise_on_bound,
     ),
     _claim(
         name="effective_curvature_counts_few_parameters",
-        place="question 3",
+        place="question 3; experiments, as recalled",
         statement="The effective curvature of the bound counts far fewer directions than there are parameters.",
         quantity="share of the parameters whose curvature exceeds the prior's, at the widest prior measured",
         sense="at most",
@@ -265,20 +268,21 @@ _BOUND = (
         why="The share grows with the prior's width: every narrower prior counts fewer still. All parameters are 1.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/bounds"),
         figure="*/bound",
-        pictured="effective curvature beside the number of parameters",
+        pictured="as recalled: effective curvature beside the number of parameters",
         measure=steps.active_share,
     ),
     _claim(
         name="bound_ranks_test_errors",
-        place="question 3",
+        place="question 3; experiments, as recalled",
         statement="The bound orders trained networks as their test errors do.",
         quantity="Spearman's rank correlation of bound and test error over the settings of a data set, each seed",
         sense="at least",
         threshold=0.5,
-        why="More of the order is shared than not; unrelated orders give 0.",
+        why="More of the order is shared than not; unrelated orders give 0. Bounds above 1 - 1/C, that of guessing, "
+        "are left out.",
         tables=("sgd_dynamics/runs", "sgd_dynamics/bounds"),
         figure="*/bound_against_error",
-        pictured="bound against test error over label noise and sizes of the training set",
+        pictured="as recalled: bound against test error over label noise and sizes of the training set",
         measure=steps.bound_rank_correlation,
     ),
 )

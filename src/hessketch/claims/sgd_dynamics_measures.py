@@ -4,15 +4,24 @@ import numpy as np
 import pandas as pd
 
 from hessketch.claims.claim import Tables
-from hessketch.claims.measuring import at_first, at_last, decades, ends_along, finished, first_half, of_runs, worded
-from hessketch.claims.observations import observed, required
+from hessketch.claims.measuring import (
+    SHORT,
+    at_first,
+    at_last,
+    decades,
+    ends_along,
+    finished,
+    first_half,
+    of_runs,
+    worded_cases,
+)
+from hessketch.claims.observations import NOT_KNOWN, required
 from hessketch.runs import IDENTITY
 from hessketch.studies.sgd_dynamics import courses
 
 STUDY = "sgd_dynamics"
 TRAINERS = {"trainer": "{}"}
 _NETWORK = ["dataset", "examples_per_class", "network", "norm", "width", "loss", "n", "p"]
-_SHORT = "runs with two checkpoints or more are needed"
 _LEAST_COURSE = 3  # checkpoints that can show a rise and a fall
 _NO_SWEEP = "needs runs with label noise beside the same ones without (label_noise: [0, 0.5])"
 
@@ -78,14 +87,14 @@ def noise_on_peak(tables: Tables) -> pd.DataFrame:
 def noise_on_last(tables: Tables) -> pd.DataFrame:
     """Decades from the Hessian's top eigenvalue after training without label noise to that with the most."""
     frame = _top(tables)
-    frame = required(frame[at_last(frame, "step")], _SHORT)
+    frame = required(frame[at_last(frame, "step")], SHORT)
     return _observed(_effect_of_noise(frame.assign(value=decades(frame["eigenvalue"]))))
 
 
 def late_overlap_change(tables: Tables) -> pd.DataFrame:
     """Overlap at the last checkpoint less its mean over the first half, without label noise."""
     frame = clean(_overlaps(tables))
-    last = required(frame[at_last(frame, "step")], _SHORT)
+    last = required(frame[at_last(frame, "step")], SHORT)
     early = of_runs(frame[first_half(frame, "step")])[[*IDENTITY, "value"]]
     both = last.merge(early, on=list(IDENTITY), suffixes=("", "_early"))
     return _observed(both.assign(value=both["value"] - both["value_early"]))
@@ -129,8 +138,8 @@ def _effect_of_noise(frame: pd.DataFrame) -> pd.DataFrame:
     return effect_of_noise(frame, [*_NETWORK, "trainer"])
 
 
-def _observed(frame: pd.DataFrame, missing: str = "what was measured is not known (NaN) in any run") -> pd.DataFrame:
-    return observed(frame, missing, worded(frame, TRAINERS))
+def _observed(frame: pd.DataFrame, missing: str = NOT_KNOWN) -> pd.DataFrame:
+    return worded_cases(frame, TRAINERS, missing)
 
 
 def _of(frame: pd.DataFrame, operator: str) -> pd.DataFrame:

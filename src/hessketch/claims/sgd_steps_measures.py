@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 
 from hessketch.claims.claim import Tables
-from hessketch.claims.measuring import at_first, at_last, finished, of_runs, worded
-from hessketch.claims.observations import observed, required
+from hessketch.claims.measuring import SHORT, at_first, at_last, finished, of_runs, worded_cases
+from hessketch.claims.observations import NOT_KNOWN, observed, required
 from hessketch.claims.sgd_dynamics_measures import STUDY, TRAINERS, effect_of_noise, random_steps
 from hessketch.runs import IDENTITY
 from hessketch.studies.sgd_dynamics import SETTING, rank_correlation
 from hessketch.studies.sgd_dynamics_coverage import with_checks
 
 _LEAST_SETTINGS = 3
+_VACUOUS = "all bounds are above guessing, 1 - 1/C: more examples needed"
 
 
 def early_decrease(tables: Tables) -> pd.DataFrame:
@@ -24,7 +25,7 @@ def early_decrease(tables: Tables) -> pd.DataFrame:
 def late_asymmetry(tables: Tables) -> pd.DataFrame:
     """Distance from 1/2 of the share of steps from the last checkpoint that lower the loss, fixed step size."""
     frame = _changes(tables, "fixed")
-    frame = required(frame[at_last(frame, "step")], "runs with two checkpoints or more are needed")
+    frame = required(frame[at_last(frame, "step")], SHORT)
     return _observed(frame.assign(value=(frame["share_decreasing"] - 0.5).abs()))
 
 
@@ -47,11 +48,12 @@ def adaptive_decrease(tables: Tables) -> pd.DataFrame:
 
 
 def noise_on_bound(tables: Tables) -> pd.DataFrame:
-    """Bound with the most label noise less that without."""
-    frame = finished(tables, f"{STUDY}/bounds")
-    frame = frame[frame["chosen"].astype(bool)]
+    """Bound with the most label noise less that without, not known where either is no better than guessing."""
+    frame = _chosen(tables)
     held = [name for name in SETTING if name != "label_noise"]
-    return _observed(effect_of_noise(frame.assign(value=frame["bound"]), [*held, "n", "p"]))
+    missing = "of every pair one bound is above guessing, 1 - 1/C: more examples needed"
+    value = frame["bound"].where(~frame["vacuous"])
+    return _observed(effect_of_noise(frame.assign(value=value), [*held, "n", "p"]), missing)
 
 
 def active_share(tables: Tables) -> pd.DataFrame:
@@ -62,11 +64,14 @@ def active_share(tables: Tables) -> pd.DataFrame:
 
 
 def bound_rank_correlation(tables: Tables) -> pd.DataFrame:
-    """Spearman's rank correlation of bound and test error over a data set's settings, within each seed."""
-    frame = finished(tables, f"{STUDY}/bounds")
+    """Spearman's rank correlation of bound and test error over a data set's settings, within each seed.
+
+    Bounds that are no better than guessing are left out.
+    """
+    frame = _chosen(tables)
     found = []
-    for (dataset, seed), own in frame[frame["chosen"].astype(bool)].groupby(["dataset", "seed"], sort=False):
-        spearman, settings = rank_correlation(own["bound"], own["test_error"])
+    for (dataset, seed), own in frame.groupby(["dataset", "seed"], sort=False):
+        spearman, settings = rank_correlation(own["bound"].where(~own["vacuous"]), own["test_error"])
         value = spearman if settings >= _LEAST_SETTINGS else np.nan
         networks = " and ".join(own["network"].unique())
         found.append({"dataset": dataset, "network": networks, "seed": seed, "value": value})
@@ -74,11 +79,20 @@ def bound_rank_correlation(tables: Tables) -> pd.DataFrame:
     return observed(table, f"needs {_LEAST_SETTINGS} settings of a data set whose bounds and test errors differ")
 
 
+def _chosen(tables: Tables) -> pd.DataFrame:
+    """Rows of each run's chosen prior, `vacuous` where the bound is. Raises NotTested where it is in all of them."""
+    frame = finished(tables, f"{STUDY}/bounds")
+    frame = frame[frame["chosen"].astype(bool)]
+    frame = frame.assign(vacuous=frame["bound"] >= 1 - 1 / frame["classes"])
+    required(frame[~frame["vacuous"]], _VACUOUS)
+    return frame
+
+
 def _changes(tables: Tables, scheme: str | None = None) -> pd.DataFrame:
     frame = random_steps(finished(tables, f"{STUDY}/loss_changes"))
     return frame if scheme is None else required(frame[frame["scheme"] == scheme], f"no {scheme} steps were measured")
 
 
-def _observed(frame: pd.DataFrame) -> pd.DataFrame:
+def _observed(frame: pd.DataFrame, missing: str = NOT_KNOWN) -> pd.DataFrame:
     words = {**TRAINERS, "scheme": "{} steps"} if "scheme" in frame else TRAINERS
-    return observed(frame, "what was measured is not known (NaN) in any run", worded(frame, words))
+    return worded_cases(frame, words, missing)

@@ -5,7 +5,7 @@ import pandas as pd
 
 from hessketch.claims.claim import Tables
 from hessketch.claims.eigenspaces_measures import STUDY, THEIR_SIZE, at_share, by_sgd
-from hessketch.claims.measuring import at_first, finished, of_runs, worded
+from hessketch.claims.measuring import SHORT, at_first, finished, of_runs, worded_cases
 from hessketch.claims.observations import MANY_PARAMETERS, observed, required, rows
 from hessketch.runs import IDENTITY
 
@@ -87,7 +87,7 @@ def residual_share(tables: Tables) -> pd.DataFrame:
     frame = by_sgd(tables, "quality")
     frame = frame[(frame["method"] == "sketched") & (frame["pairs"] / frame["p"]).between(*_SHARES)]
     frame = required(frame, "no sketch has 5 % of the eigenpairs (pairs: 0.05)")
-    frame = required(frame[~at_first(frame, "time")], "runs with two checkpoints or more are needed")
+    frame = required(frame[~at_first(frame, "time")], SHORT)
     return _observed(
         of_runs(frame.assign(value=frame["residual_squared"] / frame["frobenius_squared"]), also=["split"])
     )
@@ -142,4 +142,4 @@ def _exact_and_sketched(frame: pd.DataFrame, column: str, also: list[str]) -> pd
 def _observed(frame: pd.DataFrame) -> pd.DataFrame:
     words = _WORDS if "split" in frame else {"trainer": "{}"}
     words = {**words, "ratio": "k = {:g} p"} if "ratio" in frame else words
-    return observed(frame, "what was measured is not known (NaN) in any run", worded(frame, words))
+    return worded_cases(frame, words)

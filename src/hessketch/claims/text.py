@@ -8,7 +8,7 @@ import pandas as pd
 
 from hessketch.claims.observations import case_name
 from hessketch.claims.papers import PAPERS
-from hessketch.claims.verdicts import VERDICTS
+from hessketch.documents import VERDICTS
 
 WIDTH = 118
 _COLUMNS = {"statement": 37, "criterion": 35, "value": 17, "cases": 7, "verdict": 14}
@@ -83,6 +83,6 @@ def observations_text(observations: pd.DataFrame) -> str:
     """What one claim was decided on, a line for each case and seed."""
     if observations.empty:
         return "no observations"
-    cases = [case_name(row) for _, row in observations.iterrows()]
+    cases = [case_name(row) for row in observations.to_dict("records")]
     table = observations.assign(case=cases)[["case", "p", "n", "seed", "value"]]
     return table.to_string(index=False, float_format="{:.6g}".format)

@@ -1,4 +1,4 @@
-"""Say which statements of the papers hold in a folder of results, by criteria that were fixed beforehand.
+"""Say which statements of the papers hold in a folder of results, by criteria fixed before any verdict was computed.
 
 Each claim is supported, contradicted, or not tested at this scale; docs/claims.md has all statements and criteria with
 their reasons. The folder is a profile's results, or recorded tables of one.
@@ -10,6 +10,7 @@ examples:
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from hessketch.claims.papers import PAPERS
@@ -18,7 +19,8 @@ from hessketch.errors import InputError, nearest
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="results of a profile")
-    parser.add_argument("--paper", choices=PAPERS, help="claims of this paper alone (default: all)")
+    papers = f"claims of this paper alone: {', '.join(PAPERS)}, or that of a claim of one's own (default: all)"
+    parser.add_argument("--paper", metavar="PAPER", help=papers)
     parser.add_argument("--observations", metavar="NAME", help="what was observed for this claim, case by case")
 
 
@@ -27,17 +29,21 @@ def run(arguments: argparse.Namespace, progress) -> None:
     from hessketch.claims.text import claims_text, observations_text
     from hessketch.claims.verdicts import judged
 
-    claims = [claim for claim in all_claims() if arguments.paper in (None, claim.paper)]
+    claims = list(all_claims())
+    if arguments.paper is not None:
+        _require_known("--paper", "paper", arguments.paper, dict.fromkeys(claim.paper for claim in claims))
+        claims = [claim for claim in claims if claim.paper == arguments.paper]
     if arguments.observations is not None:
-        names = [claim.name for claim in claims]
-        if arguments.observations not in names:
-            raise InputError(
-                f"--observations {arguments.observations}: no such claim; allowed: {', '.join(names)}"
-                f"{nearest(arguments.observations, names)}"
-            )
+        _require_known("--observations", "claim", arguments.observations, [claim.name for claim in claims])
         claims = [claim for claim in claims if claim.name == arguments.observations]
     found = judged(arguments.folder, claims)
     progress.close()
     print(claims_text(found.claims))
     if arguments.observations is not None:
         print(f"\n{observations_text(found.observations)}")
+
+
+def _require_known(flag: str, kind: str, name: str, names: Iterable[str]) -> None:
+    allowed = list(names)
+    if name not in allowed:
+        raise InputError(f"{flag} {name}: no such {kind}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")

@@ -8,15 +8,17 @@ from typing import Any
 
 import pandas as pd
 
+from hessketch import documents
 from hessketch.claims.claim import CASE, OBSERVED
 from hessketch.claims.observations import case_name
 from hessketch.claims.papers import PAPERS, Paper
+from hessketch.claims.verdicts import cases_of
 from hessketch.records import read_table
 from hessketch.report.pictures import Picture
 from hessketch.report.words import Commands, anchor, measured, number
 from hessketch.runs import number_text
 
-VERDICTS = {"supported": "✓", "contradicted": "✗", "not tested at this scale": "○"}
+VERDICTS = dict(zip(documents.VERDICTS, "✓✗○", strict=True))
 """Each with the sign that stands beside the word: no reader has to tell colours apart."""
 _COLUMNS = {
     "claim": "OU", "paper": "OU", "place": "OU", "statement": "OU", "quantity": "OU", "unit": "OU", "sense": "OU",
@@ -30,7 +32,7 @@ _COLUMNS = {
 class Case:
     """One case of a claim: mean over `seeds` and its standard error, as text; `met`: the mean meets the criterion.
 
-    `decides`: the worst case of a claim on every case.
+    `decides`: the case of a claim on every case that its verdict rests on.
     """
 
     name: str
@@ -97,7 +99,7 @@ def _claimed(
     table: Path,
 ) -> Claimed:
     of_study = [p for p in pictures.get(row["study"], ()) if row["figure"] and fnmatchcase(p.name, row["figure"])]
-    cases = observed.drop_duplicates(list(CASE)).assign(name=lambda cases: [case_name(c) for _, c in cases.iterrows()])
+    cases = observed.drop_duplicates(list(CASE)).assign(name=lambda cases: [*map(case_name, cases.to_dict("records"))])
     shown = tuple(_nearest(of_study, cases, row["deciding_case"]))
     return Claimed(
         row=row,
@@ -126,12 +128,17 @@ def _nearest(pictures: list[Picture], cases: pd.DataFrame, deciding: str) -> lis
 
 
 def _cases(row: Mapping[str, Any], observed: pd.DataFrame) -> list[Case]:
-    found = []
-    for _, cells in observed.groupby(list(CASE), sort=False, dropna=False) if len(observed) else ():
-        name, values = case_name(cells.iloc[0]), cells["value"]
-        mean = float(values.mean())
-        met = mean >= row["threshold"] if row["sense"] == "at least" else mean <= row["threshold"]
-        p, n = (", ".join(dict.fromkeys(map(number, cells[column]))) for column in "pn")
-        said = measured(mean, float(values.sem()), row["unit"])
-        found.append(Case(name, said, len(values), p, n, bool(met), name == row["deciding_case"]))
-    return found
+    if observed.empty:
+        return []
+    return [
+        Case(
+            name=case["name"],
+            measured=measured(case["mean"], case["sem"], row["unit"]),
+            seeds=case["seeds"],
+            p=", ".join(map(number, case["p"])),
+            n=", ".join(map(number, case["n"])),
+            met=case["met"],
+            decides=case["name"] == row["deciding_case"],
+        )
+        for case in cases_of(observed, row["sense"], row["threshold"]).to_dict("records")
+    ]

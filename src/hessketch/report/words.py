@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup, escape
 
+from hessketch.claims.text import measured_text
+
 NOTHING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 _SPELLED = {"hessian": "Hessian", "sgd": "SGD", "ggn": "GGN"}
@@ -37,19 +39,21 @@ def number(value: Any, digits: int = 4) -> str:
         return "∞" if value > 0 else f"{_MINUS}∞"
     if float(value).is_integer() and abs(value) < 1e9:
         return f"{int(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", _MINUS)
-    text = f"{value:.{digits}g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        text = f"{mantissa}e{int(exponent)}"
-    return text.replace("-", _MINUS)
+    return _typeset(f"{value:.{digits}g}")
 
 
 def measured(value: float, standard_error: float, unit: str = "") -> str:
     """`0.93 ± 0.02 nats`; without the error where there is none."""
     if value is None or math.isnan(value):
         return NOTHING
-    error = "" if standard_error is None or math.isnan(standard_error) else f" ± {number(standard_error, 2)}"
-    return " ".join(filter(None, [number(value) + error, unit]))
+    known = standard_error is not None and math.isfinite(standard_error) and standard_error > 0
+    text = _typeset(measured_text(value, standard_error)) if known else number(value)
+    return " ".join(filter(None, [text, unit]))
+
+
+def _typeset(text: str) -> str:
+    """Numbers with a true minus sign, and exponents without a plus or leading zeros."""
+    return re.sub(r"e([+-])0*", lambda sign: "e" + sign[1].strip("+"), text).replace("-", _MINUS)
 
 
 def size(count: float) -> str:

@@ -4,6 +4,8 @@ Its conjectures: with the data fixed, more parameters scale the bulk and leave t
 data move the outliers. Rows are those of `over_parametrized.counts` at the first and the last checkpoint.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy.stats import linregress
@@ -96,8 +98,8 @@ def _summary(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return table.reset_index()
 
 
-def slopes(counts: pd.DataFrame) -> pd.DataFrame:
-    """Exponents of power laws of SLOPES along each sweep, with Spearman's rank correlation.
+def slopes(counts: pd.DataFrame, quantities: Sequence[str] = SLOPES) -> pd.DataFrame:
+    """Exponents of power laws of quantities along each sweep, with Spearman's rank correlation.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def slopes(counts: pd.DataFrame) -> pd.DataFrame:
     for frame in (of_width, of_data):
         for key, runs in frame.groupby(_SLOPE_KEYS, dropna=False, sort=False):
             named = dict(zip(_SLOPE_KEYS, key, strict=True))
-            rows += [{**named, "quantity": name, **_power_law(runs["value"], runs[name])} for name in SLOPES]
+            rows += [{**named, "quantity": name, **_power_law(runs["value"], runs[name])} for name in quantities]
     return pd.DataFrame(rows, columns=[*_SLOPE_KEYS, "quantity", "exponent", "standard_error", "spearman", "runs"])
 
 

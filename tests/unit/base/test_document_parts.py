@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from hessketch.config_document import configuration_page
-from hessketch.documents import claims_in_short, rule_graph, with_block
+from hessketch.documents import claims_in_short, rule_graph, verdicts_of_study, with_block
 from hessketch.errors import InputError
 
 DAG = """flowchart TB
@@ -32,6 +32,7 @@ DAG = """flowchart TB
 def test_a_block_is_replaced_between_its_marks_and_nothing_else_is():
     text = "before\n<!-- a -->\nold\n<!-- /a -->\n<!-- b -->\nkept\n<!-- /b -->\n"
     assert with_block(text, "a", "new\n") == text.replace("old", "new")
+    assert with_block(text, "a", "") == text.replace("old\n", "")
 
 
 @pytest.mark.parametrize("text", ["", "<!-- a -->\n", "<!-- a -->\n<!-- /a -->\n<!-- a -->\n<!-- /a -->\n"])
@@ -56,6 +57,14 @@ def test_claims_in_short_count_verdicts_by_paper_and_profile():
     table = claims_in_short({"demo": claims, "large": claims[claims["paper"] == "b"]}, {"a": "A 2018", "b": "B 2020"})
     assert table.splitlines()[0].endswith("| demo | large |")
     assert table.splitlines()[2:] == ["| A 2018 | 2 / 0 / 0 | 0 / 0 / 0 |", "| B 2020 | 0 / 0 / 1 | 0 / 0 / 1 |"]
+
+
+def test_verdicts_of_a_study_link_its_own_claims_and_leave_out_verdicts_that_none_has():
+    columns = {"claim": ["a_b", "c", "other"], "study": ["s", "s", "t"], "verdict": ["contradicted"] * 3}
+    links = "[a b](../claims.md#a_b), [c](../claims.md#c)"
+    assert verdicts_of_study(pd.DataFrame(columns), "s") == f"- contradicted: {links}"
+    with pytest.raises(InputError, match="allowed: s, t"):
+        verdicts_of_study(pd.DataFrame(columns), "u")
 
 
 def test_a_key_is_told_with_its_values_its_default_and_the_profiles_that_set_it():

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from hessketch.__main__ import parser as hessketch_parser
+from hessketch.claims.catalog import all_claims
 from hessketch.config_document import keys_of
 from hessketch.config_schema import allowed
 
@@ -184,6 +185,19 @@ def test_the_configuration_page_has_every_key_with_its_meaning_and_its_values():
         assert f"| `{below}` |" in page or f"## {below}\n" in page, key.path
         assert key.schema.get("description", "").strip().replace("|", "\\|") in page, key.path
     assert allowed({"enum": ["fast", "paper"]}) in page
+
+
+def test_pages_tell_the_verdicts_of_the_recorded_tables_and_the_readme_has_some(script, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    old = "run: snakemake --cores 1 reference_claims && make docs"
+    assert (RECORDED / "claims.parquet").is_file(), old
+    claims = pq.read_table(RECORDED / "claims.parquet", columns=["claim", "verdict"]).to_pydict()
+    assert claims["claim"] == [claim.name for claim in all_claims()], old
+    # What a demo run last in this folder says of README.md is for `make docs`, not for a test.
+    monkeypatch.setitem(script.CLAIMS, "demo", Path("nowhere"))
+    made = script.claims()
+    assert script.without_claims(made) == []
+    assert [page for page, text in made.items() if page.read_text() != text] == [], old
 
 
 def test_the_rule_graph_is_the_one_that_snakemake_draws(dag, script):

@@ -27,10 +27,14 @@ def of_two_sizes(smaller: int, larger: int, times: int = 10) -> pd.DataFrame:
     return pd.concat([small, large], ignore_index=True)
 
 
-def eigenvalues(least: float = 5.0, moved: float = 0.0) -> pd.DataFrame:
-    """Ten eigenvalues on each split, from 50 down to `least`; `moved` from the Ritz values of `ritz`."""
+def eigenvalues(least: float = 5.0, moved: float = 0.0, residual: float = 0.0) -> pd.DataFrame:
+    """Ten eigenvalues on each split, from 50 down to `least`; `moved` from the Ritz values of `ritz`.
+
+    `residual` is the residual norm of the last one.
+    """
     values = [50 - (50 - least) * rank / 9 + moved for rank in range(10)]
-    rows = [{**SPECTRUM, "split": split, "rank": i + 1, "eigenvalue": v} for split in SPLITS
+    rows = [{**SPECTRUM, "split": split, "rank": i + 1, "eigenvalue": v,
+             "residual_norm": residual if i == 9 else 0.0} for split in SPLITS
             for i, v in enumerate(values)]  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -25,9 +25,14 @@ def ends(**changes):
     ]  # fmt: skip
 
 
-def barriers(pair, path, share, gain=0.1, move=0.1, same=True):
+def barriers(pair, path, share, gain=0.1, move=0.1, same=True, chance=0.6):
     """Barriers of `share` ln C of one kind of pair and path, of ln C of the others."""
-    measured = {"first_test_accuracy": 0.5, "second_test_accuracy": 0.5 + gain, "move_in_top": move}
+    measured = {
+        "first_test_accuracy": 0.5,
+        "second_test_accuracy": 0.5 + gain,
+        "move_in_top": move,
+        "move_chance": chance,
+    }
     rows = [
         {**row, **measured, "path": kind, "same_examples": same,
          "barrier": np.log(10) * (share if (row["pair"], kind) == (pair, path) else 1.0)}
@@ -99,6 +104,11 @@ def test_what_is_missing_is_named():
     control = NAMED["other_starts_have_a_barrier"]
     with pytest.raises(NotTested, match="same examples"):
         control.measure(barriers("other_start", "line", 0.3, same=False))
+    flat = NAMED["moves_go_through_flat_directions"]
+    with pytest.raises(NotTested, match=r"a random direction has C / p = 0\.002 of it there"):
+        flat.measure(barriers("continued", "line", 0.1, chance=0.002))
+    with pytest.raises(NotTested, match="not known"):
+        flat.measure(barriers("continued", "line", 0.1, move=np.nan))
     with pytest.raises(NotTested, match="not known"):
         NAMED["moves_go_through_flat_directions"].measure(barriers("continued", "line", 0.1, move=np.nan))
     found = barriers("same_start", "line", 0.01)

@@ -2,6 +2,7 @@
 
 import re
 import string
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import pytest
 
 from hessketch.__main__ import main
 from hessketch.claims.catalog import CLAIMS, STUDIES, TABLES
+from hessketch.claims.claim import NotTested
 from hessketch.claims.document import document
+from hessketch.claims.of_study import verdicts_of_study
 from hessketch.claims.papers import PAPERS
 from hessketch.claims.verdicts import COLUMNS, NOT_TESTED, VERDICTS, judged
+from hessketch.errors import InputError
+from hessketch.extensions import VARIABLE, registered
 
 ROOT = Path(__file__).parents[3]
 RECORDED = ROOT / "results/reference/fashion_mnist_cpu"
@@ -79,6 +84,28 @@ def test_the_command_prints_one_papers_claims_and_the_observations_of_one(capsys
     main(["claims", str(RECORDED), "--paper", "papyan2018", "--observations", "residual_is_nearly_symmetric"])
     text = capsys.readouterr().out
     assert "Papyan (2018)" in text and "Shrivastava" not in text and "fashion_mnist, vgg11-batch x 0.125" in text
+
+
+def test_the_command_and_a_notebook_know_claims_of_ones_own(tmp_path, monkeypatch, capsys):
+    own = replace(CLAIMS[0], name="catalog_test_claim", paper="mine2030", measure=no_measure)
+    monkeypatch.setitem(registered("claim"), own.name, own)
+    main(["claims", str(RECORDED), "--paper", "mine2030"])
+    text = capsys.readouterr().out
+    assert "mine2030" in text and "nothing of mine" in text and "Papyan" not in text
+    (tmp_path / "my_claims.py").write_text("raise ValueError('it was run')")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "my_claims.py"))
+    with pytest.raises(InputError, match="it was run"):
+        verdicts_of_study("full_spectrum", RECORDED)
+
+
+def no_measure(tables):
+    raise NotTested("nothing of mine was measured")
+
+
+def test_the_command_names_the_papers_that_there_are(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["claims", str(RECORDED), "--paper", "papyan2019"])
+    assert ended.value.code and "papyan2018" in f"{capsys.readouterr()}{ended.value}"
 
 
 def test_the_command_names_the_claims_that_there_are(capsys):

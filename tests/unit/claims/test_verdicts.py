@@ -7,7 +7,17 @@ import pandas as pd
 import pytest
 
 from hessketch.claims.claim import OBSERVED, Claim, NotTested
-from hessketch.claims.verdicts import CLOSE, COLUMNS, CONTRADICTED, NOT_TESTED, ONE_SEED, SUPPORTED, judged, verdict
+from hessketch.claims.verdicts import (
+    CLOSE,
+    COLUMNS,
+    CONTRADICTED,
+    NOT_TESTED,
+    ONE_SEED,
+    SUPPORTED,
+    cases_of,
+    judged,
+    verdict,
+)
 from hessketch.errors import InputError
 from hessketch.records import write_table
 
@@ -47,8 +57,8 @@ def test_a_mean_on_its_side_by_more_than_a_standard_error_is_supported_and_on_th
 
 def test_a_mean_within_a_standard_error_of_the_threshold_is_not_tested_on_either_side():
     for values in ([1.0, 1.25], [0.75, 1.0], [0.5, 1.5]):
-        assert decided({"": values}) == (NOT_TESTED, CLOSE)
-        assert decided({"": values}, sense="at most") == (NOT_TESTED, CLOSE)
+        assert decided({"": values}) == (NOT_TESTED, CLOSE.format(""))
+        assert decided({"": values}, sense="at most") == (NOT_TESTED, CLOSE.format(""))
 
 
 def test_one_seed_is_decided_by_its_value_alone_and_says_so():
@@ -60,6 +70,33 @@ def test_one_seed_is_decided_by_its_value_alone_and_says_so():
 def test_seeds_that_do_not_differ_are_decided_by_their_value():
     assert decided({"": [1.0, 1.0, 1.0]}) == (SUPPORTED, "")
     assert decided({"": [0.5, 0.5]}) == (CONTRADICTED, "")
+
+
+def test_a_case_that_is_certainly_wrong_contradicts_whatever_noisier_case_is_worse():
+    found = verdict(claim(), observations({"noisy": [-3.0, 3.0], "wrong": [0.8, 0.9], "worse": [0.5, 0.5]}))
+    assert (found["verdict"], found["deciding_case"], found["value"]) == (CONTRADICTED, "digits, mlp x 0.5, worse", 0.5)
+    assert (found["reason"], found["cases_met"]) == ("", 0)
+
+
+def test_all_cases_must_be_certainly_right_to_support():
+    found = verdict(claim(), observations({"wide": [0.9, 1.5], "right": [1.1, 1.1]}))  # the worst mean is certain
+    assert (found["verdict"], found["deciding_case"]) == (NOT_TESTED, "digits, mlp x 0.5, wide")
+    assert found["reason"] == CLOSE.format(" in digits, mlp x 0.5, wide") and found["cases_met"] == 2
+    assert decided({"clear": [1.4, 1.5], "right": [1.1, 1.1]}) == (SUPPORTED, "")
+
+
+def test_cases_that_were_not_measured_are_counted_in_the_reason():
+    assert decided({"a": [2.0, 2.0], "b": [nan, nan], "c": [3.0, nan]}) == (SUPPORTED, "1 of 3 cases not measured")
+    assert decided({"a": [2.0], "b": [nan]}) == (SUPPORTED, f"{ONE_SEED}; 1 of 2 cases not measured")
+    assert decided({"a": [2.0], "b": [nan]}, over="mean of cases")[1] == f"{ONE_SEED}; 1 of 2 cases not measured"
+
+
+def test_cases_tell_their_means_sizes_and_side():
+    found = cases_of(observations({"a": [1.0, 3.0], "b": [0.5]}, n=nan), "at least", 1.0)
+    assert found["name"].tolist() == ["digits, mlp x 0.5, a", "digits, mlp x 0.5, b"]
+    assert found[["mean", "seeds", "margin"]].to_numpy().tolist() == [[2.0, 2.0, 1.0], [0.5, 1.0, -0.5]]
+    assert found[["met", "certain"]].to_numpy().tolist() == [[True, False], [False, True]]  # 1 is within an error of 1
+    assert found["p"].tolist() == [[100.0], [100.0]] and found["n"].tolist() == [[None], [None]]
 
 
 def test_of_every_case_the_worst_decides_with_its_own_standard_error():

@@ -253,6 +253,7 @@ def test_code_that_an_extension_changed_is_other_code(tmp_path, monkeypatch):
     [
         ("my_broken.py", "import no_such_module", "extension .*my_broken.py: ModuleNotFoundError: No module named"),
         ("json.py", "", "a module json is there already; rename the file"),
+        ("this.py", "", "a module this is there already; rename the file"),  # not imported yet
         ("my_text.txt", "", "my_text.txt: no Python file is there"),
     ],
 )

@@ -11,7 +11,7 @@ from synthetic_results import DATASET, PROFILE, make_results
 
 import hessketch.report
 from hessketch.errors import InputError
-from hessketch.records import write_table
+from hessketch.records import read_table, write_table
 from hessketch.report.cost import costs_of
 from hessketch.report.page import build_report
 
@@ -75,13 +75,21 @@ def test_claims_are_counted_by_verdict_and_each_has_its_criterion_measure_and_re
         ("1", "supported"), ("1", "contradicted"), ("1", "not tested at this scale"),
     ]  # fmt: skip
     first = re.search(r'id="claim-low_barrier".*?</article>', page, re.S)[0]
-    assert "0.25 ± 0.015 nats" in first and "≤ 0.5 nats" in first and "height &amp; width" in first
-    assert f"{escape(DATASET)}, mlp x 0.5, the worst of 2 cases, over 2 seeds" in first
+    assert "0.250 ± 0.015 nats" in first and "≤ 0.5 nats" in first and "height &amp; width" in first
+    assert f"{escape(DATASET)}, mlp x 0.5, which decides of 2 cases, over 2 seeds" in first
     assert "Half of <code>p</code> is chance." in first and "Bars." in first
-    assert re.search(r"<td class=\"number\">0.65 ± 0.05 nats</td>.*?<td>not met</td>", first, re.S)
+    assert re.search(r"<td class=\"number\">0.650 ± 0.050 nats</td>.*?<td>not met</td>", first, re.S)
     assert "results/demo/claims.parquet --configfile &#39;config/my demo.yaml&#39;" in first
     last = re.search(r'id="claim-many_zeros".*?</article>', page, re.S)[0]
     assert "This profile has no figure of it." in last and "<svg" not in last
+
+
+def test_claims_of_a_paper_of_ones_own_stand_under_its_key(tmp_path):
+    sources = make_results(tmp_path)
+    path = sources.results / "claims.parquet"
+    write_table(read_table(path).replace({"paper": {"papyan2018": "mine2030"}}), path)
+    own = re.search(r'<section id="paper-mine2030".*?</section>', build_report(sources), re.S)[0]
+    assert "<p>mine2030.</p>" in own and "<cite></cite>" not in own and "many_zeros" in own
 
 
 def test_an_image_that_claims_look_at_is_in_the_page_once_and_its_figure_names_them(reported, outline):

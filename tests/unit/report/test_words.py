@@ -17,7 +17,9 @@ def test_numbers_are_short_and_whole_ones_are_in_full(value, text):
 
 
 def test_a_measured_value_has_its_error_and_unit_where_there_are_any():
-    assert measured(0.93456, 0.0213, "nats") == "0.9346 ± 0.021 nats"
+    assert measured(0.93456, 0.0213, "nats") == "0.935 ± 0.021 nats"
+    assert measured(1 / 6, 0.17) == "0.17 ± 0.17" and measured(-2.0, 0.5) == "\u22122.00 ± 0.50"
+    assert measured(1.5e-9, 2.5e-10) == "1.5e\u22129 ± 2.5e\u221210"
     assert measured(0.5, math.nan) == "0.5"
     assert measured(math.nan, math.nan, "nats") == NOTHING
 

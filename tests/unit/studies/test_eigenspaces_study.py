@@ -1,8 +1,8 @@
 """Derived tables of the study of eigenspaces against values worked out by hand from synthetic measurements."""
 
-import subprocess
-import sys
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -279,8 +279,9 @@ def test_the_script_joins_tables_and_writes_what_is_derived_from_them(tmp_path):
     files += [["--metric-study", tmp_path / "metric_study.parquet"]]
     files += [["--records", *(tmp_path / f"{seed}/record.json" for seed in (0, 1))]]
     (tmp_path / "files.txt").write_text("\n".join(str(part) for arguments in files for part in arguments))
-    command = [sys.executable, SCRIPT, f"@{tmp_path}/files.txt", "--output", tmp_path / "tables"]
-    subprocess.run(command, check=True, capture_output=True)
+    script = runpy.run_path(str(SCRIPT))
+    arguments = script["parser"].parse_args([f"@{tmp_path}/files.txt", "--output", f"{tmp_path}/tables"])
+    script["tabulate"](arguments, SimpleNamespace(say=lambda line: None))
     written = {path.stem: read_table(path) for path in (tmp_path / "tables").glob("*.parquet")}
     derived = {"overlap_summary", "shares_above", "stabilisation", "sketch_quality", "width_summary"}
     assert set(written) == {*TABLES, "metric_study", "runs", *derived, "federated_summary"}

@@ -1,8 +1,8 @@
 """Derived tables of predictor Hessians against values worked out by hand from synthetic rows."""
 
-import subprocess
-import sys
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -196,8 +196,9 @@ def test_cells_and_their_rows_are_named_by_network_labels():
 
 
 def tabulated(output, *arguments):
-    command = [sys.executable, str(SCRIPT), *map(str, arguments), "--output", str(output)]
-    subprocess.run(command, check=True, capture_output=True)
+    script = runpy.run_path(str(SCRIPT))
+    given = script["parser"].parse_args([*map(str, arguments), "--output", str(output)])
+    script["tabulate"](given, SimpleNamespace(say=lambda line: None))
     return {path.stem: read_table(path) for path in sorted(output.glob("*.parquet"))}
 
 

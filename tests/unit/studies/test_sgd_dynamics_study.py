@@ -1,8 +1,8 @@
 """Derived tables of SGD's dynamics against values worked out by hand from synthetic measurements."""
 
-import subprocess
-import sys
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -298,8 +298,9 @@ def test_the_script_joins_tables_and_writes_what_is_derived_from_them(tmp_path):
     files.append(["--records", *(tmp_path / f"{job}/record.json" for job in (0, 1))])
     lines = "\n".join(str(part) for arguments in files for part in arguments)
     (tmp_path / "files.txt").write_text(lines)
-    command = [sys.executable, SCRIPT, f"@{tmp_path}/files.txt", "--output", tmp_path / "tables"]
-    subprocess.run(command, check=True, capture_output=True)
+    script = runpy.run_path(str(SCRIPT))
+    arguments = script["parser"].parse_args([f"@{tmp_path}/files.txt", "--output", f"{tmp_path}/tables"])
+    script["tabulate"](arguments, SimpleNamespace(say=lambda line: None))
     written = {path.stem: read_table(path) for path in (tmp_path / "tables").glob("*.parquet")}
     assert set(written) == {*TABLES, "runs", "bound_correlations", "coverage"}
     assert len(written["runs"]) == 2 and written["bounds"]["seed"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
