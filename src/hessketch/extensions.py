@@ -6,7 +6,6 @@ An extension is a Python file that calls `register_network`, `register_dataset`,
 checkpoint, table or record can ask for one. Imports neither torch nor pandas.
 """
 
-import hashlib
 import importlib.util
 import inspect
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hessketch.errors import InputError
+from hessketch.ledger import file_digest
 
 VARIABLE = "HESSKETCH_EXTENSIONS"
 """Environment variable with the files of extensions, joined as in PATH: how a job is told of them."""
@@ -51,7 +51,7 @@ def register(kind: str, name: str, thing: Any, taken: Iterable[str], maker: Call
     _registered[kind][name] = thing
     file = getattr(sys.modules.get(maker.__module__), "__file__", None)
     if file:
-        _digests.setdefault(os.path.abspath(file), _digest(Path(file)))
+        _digests.setdefault(os.path.abspath(file), file_digest(file))
         _kinds.setdefault(os.path.abspath(file), set()).add(kind)
 
 
@@ -95,7 +95,7 @@ def load_extensions(files: Iterable[str | Path]) -> None:
             continue
         if file.suffix != ".py" or not file.is_file():
             raise InputError(f"extension {file}: no Python file is there; allowed: a path such as my_things.py")
-        _digests[path] = _digest(file)
+        _digests[path] = file_digest(file)
         try:
             _run(file.stem, path)
         except Exception as error:
@@ -117,10 +117,6 @@ def tell_jobs(files: Iterable[str | Path]) -> None:
 def extension_digests() -> dict[str, str]:
     """SHA-256 of each file that has registered something here, as it was then, by absolute path."""
     return dict(sorted(_digests.items()))
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _run(name: str, path: str) -> None:

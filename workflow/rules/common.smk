@@ -37,6 +37,7 @@ try:
     from hessketch.gpus import visible_gpus
     from hessketch.job_locks import commands_to_end
     from hessketch.landscape_configs import BASINS, HIERARCHY, OVER_PARAMETRIZED, exact_problems, is_of_hierarchy
+    from hessketch.ledger import file_digest
     from hessketch.planning import stages
     from hessketch.records import write_atomically
     from hessketch.runs import Run, number_text
@@ -156,9 +157,7 @@ READ_BY = {
 }
 
 
-@functools.cache
-def digest_of(file):
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+digest_of = functools.cache(file_digest)
 
 
 @functools.cache

@@ -1,5 +1,4 @@
 # The report: claims, figures, tables, cost and provenance of the profile in one page that a reviewer reads.
-CONFIGFILES = [os.path.relpath(file) for file in workflow.config_settings.configfiles] or ["config/demo.yaml"]
 
 
 rule report:
@@ -28,7 +27,7 @@ rule report:
         f"{LOGS}/report.log",
     localrule: True
     params:
-        configfiles=CONFIGFILES,
+        configfiles=[os.path.relpath(file) for file in CONFIGFILES],
     message:
         "Writing the report"
     shell:

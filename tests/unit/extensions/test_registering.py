@@ -27,6 +27,7 @@ from hessketch.federated.methods.interface import Stateless
 from hessketch.federated.methods.registry import build_method, register_method
 from hessketch.federated.settings import FederatedSettings
 from hessketch.federation_config import trainers_of
+from hessketch.ledger import file_digest
 from hessketch.networks.registry import build_network, register_network
 from hessketch.provenance import code_digest, made_by
 from hessketch.trainers import Trainer
@@ -241,7 +242,7 @@ def test_code_that_an_extension_changed_is_other_code(tmp_path, monkeypatch):
     for text in (NETWORK, NETWORK + "# changed\n"):
         Path("my_linear.py").write_text(text)
         load_extensions(["my_linear.py"])
-        assert made_by()["extensions"] == {"my_linear.py": extensions._digest(Path("my_linear.py"))}
+        assert made_by()["extensions"] == {"my_linear.py": file_digest(Path("my_linear.py"))}
         digests.add(code_digest())
         extensions._digests.clear()
         del sys.modules["my_linear"]
